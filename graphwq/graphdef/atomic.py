@@ -1,0 +1,123 @@
+"""Writing a file so that it is either the old one or the complete new one, at any instant."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Iterable, Optional
+
+from graphwq.errors import InputError
+from graphwq.graphdef.mapping import release
+from graphwq.graphdef.wire import Buffer
+
+#: Pieces of a mapped file are written and given back in steps of this many bytes.
+_STEP = 8 * 1024 * 1024
+
+
+def check_output(path: Path, inputs: Iterable[Path] = (), force: bool = False) -> None:
+    """Refuse an output that must not be written, before any work is done.
+
+    Raises:
+        InputError: the output is one of the inputs (also through a link), exists while ``force`` is
+            not set, is a folder, or its folder is missing or not writable.
+    """
+    for source in inputs:
+        if _same_file(path, source):
+            raise InputError(f"{path} is the input itself: choose another output file")
+    folder = path.resolve().parent
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name the output file")
+    if path.exists() and not force:
+        raise InputError(f"{path} exists: add --force to replace it, or choose another name")
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder} to write {path.name} in: create it first")
+    if not os.access(str(folder), os.W_OK):
+        raise InputError(f"the folder {folder} is not writable: {path.name} cannot be written there")
+
+
+def write_atomically(path: Path, chunks: Iterable[Buffer], force: bool = False) -> int:
+    """Write ``chunks`` to ``path`` in one step and return the number of bytes.
+
+    The bytes go to a temporary file in the same folder, which is synced and then renamed. A link as
+    ``path`` is followed; the permissions of a replaced file are kept.
+
+    Raises:
+        InputError: the file exists and ``force`` is not set, or the system refuses (disk full,
+            folder not writable). The old file is left as it was and no temporary file stays behind.
+    """
+    target = path.resolve()
+    temporary: Optional[str] = None
+    try:
+        handle, temporary = tempfile.mkstemp(
+            prefix=f".{target.name[:60]}.", suffix=".graphwq-tmp", dir=str(target.parent)
+        )
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), _mode(target))
+            written = sum(_write(file, memoryview(chunk)) for chunk in chunks)
+            file.flush()
+            os.fsync(file.fileno())
+        _move(temporary, target, path, force)
+        temporary = None
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            os.unlink(temporary)
+    _sync_folder(target.parent)
+    return written
+
+
+def _write(file, chunk: memoryview) -> int:  # type: ignore[no-untyped-def]
+    for begin in range(0, chunk.nbytes, _STEP):
+        piece = chunk[begin : begin + _STEP]
+        file.write(piece)
+        release(piece)
+    return chunk.nbytes
+
+
+def _mode(target: Path) -> int:
+    """The permissions of the file that is replaced, or those that a new file would have."""
+    try:
+        return stat.S_IMODE(target.stat().st_mode)
+    except OSError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
+def _move(temporary: str, target: Path, named: Path, force: bool) -> None:
+    if force:
+        os.replace(temporary, str(target))
+        return
+    try:
+        os.link(temporary, str(target))  # fails where the target appeared meanwhile
+    except FileExistsError as error:
+        raise InputError(
+            f"{named} exists: add --force to replace it, or choose another name"
+        ) from error
+    except OSError:  # a file system without hard links
+        os.replace(temporary, str(target))
+        return
+    os.unlink(temporary)
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        descriptor = os.open(str(folder), os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _same_file(left: Path, right: Path) -> bool:
+    try:
+        return os.path.samefile(str(left), str(right))
+    except OSError:
+        return left.resolve() == right.resolve()

@@ -1,0 +1,276 @@
+"""GraphDef as a value: nodes and functions in file order over the bytes they came from.
+
+Law: ``Graph.parse(b).to_bytes() == b`` for every graph, unknown fields, field order and unusual
+encodings included, because every field that is not edited is written back as the slice it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
+
+from graphwq.errors import InputError
+from graphwq.graphdef.node import Node, parse_node
+from graphwq.graphdef.wire import (
+    LENGTH_DELIMITED,
+    Buffer,
+    WireError,
+    fields,
+    header,
+    text,
+)
+
+_GRAPH_NODE, _GRAPH_LIBRARY = 1, 2
+_LIBRARY_FUNCTION = 1
+_FUNCTION_SIGNATURE, _FUNCTION_NODE = 1, 3
+_SIGNATURE_NAME, _SIGNATURE_INPUT, _ARG_NAME = 1, 2, 1
+
+#: The name of the main graph among the scopes.
+MAIN = ""
+
+
+@dataclass(frozen=True)
+class Function:
+    """A FunctionDef of the graph's library.
+
+    Attributes:
+        name: of the signature.
+        arguments: names of the input arguments, in order.
+        layout: nodes and all other fields (as written) in file order.
+        frame: the field as it stands in the file; None once a node has been replaced.
+    """
+
+    name: str
+    arguments: Tuple[str, ...]
+    layout: Tuple[Union[Node, memoryview], ...]
+    frame: Optional[memoryview] = None
+
+    @property
+    def nodes(self) -> Tuple[Node, ...]:
+        """The nodes of the body."""
+        return tuple(item for item in self.layout if isinstance(item, Node))
+
+
+@dataclass(frozen=True)
+class Library:
+    """A FunctionDefLibrary: functions and other fields (gradients) in file order."""
+
+    layout: Tuple[Union[Function, memoryview], ...]
+    frame: Optional[memoryview] = None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The main graph or one function body: a set of nodes that can name one another.
+
+    Attributes:
+        name: "" for the main graph, else the function's name.
+        nodes: in file order.
+        arguments: of a function.
+    """
+
+    name: str
+    nodes: Tuple[Node, ...]
+    arguments: Tuple[str, ...] = ()
+
+
+Item = Union[Node, Library, memoryview]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A GraphDef. ``layout`` holds every top-level field in file order."""
+
+    layout: Tuple[Item, ...]
+
+    @property
+    def nodes(self) -> Tuple[Node, ...]:
+        """The nodes of the main graph, in file order."""
+        return tuple(item for item in self.layout if isinstance(item, Node))
+
+    @property
+    def functions(self) -> Tuple[Function, ...]:
+        """The functions of the library, in file order."""
+        return tuple(
+            function
+            for item in self.layout
+            if isinstance(item, Library)
+            for function in item.layout
+            if isinstance(function, Function)
+        )
+
+    @property
+    def extra(self) -> Tuple[memoryview, ...]:
+        """The other top-level fields (versions, unknown ones), as written."""
+        return tuple(item for item in self.layout if isinstance(item, memoryview))
+
+    @property
+    def scopes(self) -> Tuple[Scope, ...]:
+        """The main graph, then every function body."""
+        bodies = tuple(Scope(f.name, f.nodes, f.arguments) for f in self.functions)
+        return (Scope(MAIN, self.nodes), *bodies)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the serialized graph, in hex."""
+        state = hashlib.sha256()
+        for chunk in self.chunks():
+            state.update(chunk)
+        return state.hexdigest()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the serialized graph."""
+        return sum(memoryview(chunk).nbytes for chunk in self.chunks())
+
+    def chunks(self) -> Iterator[Buffer]:
+        """The serialized graph in pieces, none of them copied."""
+        for item in self.layout:
+            if isinstance(item, Node):
+                yield from node_chunks(item, _GRAPH_NODE)
+            elif isinstance(item, Library):
+                yield from _library_chunks(item)
+            else:
+                yield item
+
+    def to_bytes(self) -> bytes:
+        """The serialized graph."""
+        return b"".join(self.chunks())
+
+    def edited(self, replacements: Dict[str, Dict[str, Sequence[Node]]]) -> Graph:
+        """Return the graph in which nodes are replaced by sequences of nodes, in place.
+
+        Args:
+            replacements: scope name -> node name -> the nodes that stand where it stood (none:
+                the node is removed). Every other field is carried over as it is.
+        """
+        layout: List[Item] = []
+        for item in self.layout:
+            if isinstance(item, Library):
+                layout.append(_edited_library(item, replacements))
+            elif isinstance(item, Node):
+                layout.extend(replacements.get(MAIN, {}).get(item.name, (item,)))
+            else:
+                layout.append(item)
+        return Graph(tuple(layout))
+
+    @classmethod
+    def parse(cls, data: Buffer) -> Graph:
+        """Read a serialized GraphDef; the graph keeps slices of ``data``.
+
+        Raises:
+            InputError: the bytes are not a GraphDef.
+        """
+        buffer = memoryview(data)
+        layout: List[Item] = []
+        for number, wire_type, begin, value, end in fields(buffer):
+            if number in (_GRAPH_NODE, _GRAPH_LIBRARY) and wire_type != LENGTH_DELIMITED:
+                raise WireError(f"field {number} at byte {begin} is not what a GraphDef has there")
+            if number == _GRAPH_NODE:
+                node = parse_node(buffer, value, end, begin)
+                if not node.name or not node.op:
+                    raise InputError(
+                        f"the node at byte {begin} has no {'op' if node.name else 'name'}: "
+                        "this is not a GraphDef"
+                    )
+                layout.append(node)
+            elif number == _GRAPH_LIBRARY:
+                layout.append(_parse_library(buffer, value, end, begin))
+            else:
+                layout.append(buffer[begin:end])
+        return cls(tuple(layout))
+
+
+def node_chunks(node: Node, number: int) -> Iterator[Buffer]:
+    """A node as field ``number`` of the message around it."""
+    if node.frame is not None:
+        yield node.frame
+        return
+    yield header(number, node.nbytes) + bytes(node.raw)
+    if node.payload is not None:
+        yield node.payload
+
+
+def _framed(number: int, chunks: Sequence[Buffer]) -> Iterator[Buffer]:
+    yield header(number, sum(memoryview(chunk).nbytes for chunk in chunks))
+    yield from chunks
+
+
+def _function_chunks(function: Function) -> Iterator[Buffer]:
+    if function.frame is not None:
+        yield function.frame
+        return
+    chunks: List[Buffer] = []
+    for item in function.layout:
+        chunks.extend(node_chunks(item, _FUNCTION_NODE) if isinstance(item, Node) else (item,))
+    yield from _framed(_LIBRARY_FUNCTION, chunks)
+
+
+def _library_chunks(library: Library) -> Iterator[Buffer]:
+    if library.frame is not None:
+        yield library.frame
+        return
+    chunks: List[Buffer] = []
+    for item in library.layout:
+        chunks.extend(_function_chunks(item) if isinstance(item, Function) else (item,))
+    yield from _framed(_GRAPH_LIBRARY, chunks)
+
+
+def _edited_library(
+    library: Library, replacements: Dict[str, Dict[str, Sequence[Node]]]
+) -> Library:
+    layout = tuple(
+        _edited_function(item, replacements.get(item.name, {}))
+        if isinstance(item, Function)
+        else item
+        for item in library.layout
+    )
+    same = all(new is old for new, old in zip(layout, library.layout))
+    return library if same else Library(layout)
+
+
+def _edited_function(function: Function, replacements: Dict[str, Sequence[Node]]) -> Function:
+    if not any(node.name in replacements for node in function.nodes):
+        return function
+    layout: List[Union[Node, memoryview]] = []
+    for item in function.layout:
+        if isinstance(item, Node):
+            layout.extend(replacements.get(item.name, (item,)))
+        else:
+            layout.append(item)
+    return replace(function, layout=tuple(layout), frame=None)
+
+
+def _parse_library(buffer: memoryview, begin: int, end: int, frame_begin: int) -> Library:
+    layout: List[Union[Function, memoryview]] = []
+    for number, wire_type, start, value, stop in fields(buffer, begin, end):
+        if number == _LIBRARY_FUNCTION and wire_type == LENGTH_DELIMITED:
+            layout.append(_parse_function(buffer, value, stop, start))
+        else:
+            layout.append(buffer[start:stop])
+    return Library(tuple(layout), buffer[frame_begin:end])
+
+
+def _parse_function(buffer: memoryview, begin: int, end: int, frame_begin: int) -> Function:
+    name, arguments = "", []
+    layout: List[Union[Node, memoryview]] = []
+    for number, wire_type, start, value, stop in fields(buffer, begin, end):
+        if number == _FUNCTION_NODE and wire_type == LENGTH_DELIMITED:
+            layout.append(parse_node(buffer, value, stop, start))
+            continue
+        if number == _FUNCTION_SIGNATURE and wire_type == LENGTH_DELIMITED:
+            for sub, sub_type, _, sub_value, sub_end in fields(buffer, value, stop):
+                if sub == _SIGNATURE_NAME and sub_type == LENGTH_DELIMITED:
+                    name = text(buffer, sub_value, sub_end, "a function's name")
+                elif sub == _SIGNATURE_INPUT and sub_type == LENGTH_DELIMITED:
+                    arguments.append(_argument_name(buffer, sub_value, sub_end))
+        layout.append(buffer[start:stop])
+    return Function(name, tuple(arguments), tuple(layout), buffer[frame_begin:end])
+
+
+def _argument_name(buffer: memoryview, begin: int, end: int) -> str:
+    for number, wire_type, _, value, stop in fields(buffer, begin, end):
+        if number == _ARG_NAME and wire_type == LENGTH_DELIMITED:
+            return text(buffer, value, stop, "an argument's name")
+    return ""

@@ -1,0 +1,119 @@
+"""From a path to a Graph: binary ``.pb``, text ``.pbtxt``, and a clear word on everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator, Optional, Union
+
+from graphwq.errors import GraphWQError, InputError
+from graphwq.graphdef.atomic import write_atomically
+from graphwq.graphdef.graph import Graph
+from graphwq.graphdef.mapping import read_file
+from graphwq.graphdef.wire import Buffer, WireError
+
+TEXT_SUFFIXES = (".pbtxt", ".prototxt", ".textproto")
+
+_KNOWN = (
+    (0, b"\x89HDF", "an HDF5 file (a Keras model?): freeze it to a GraphDef first"),
+    (0, b"PK\x03\x04", "a zip archive: unpack it first"),
+    (0, b"\x1f\x8b", "gzip-compressed: unpack it first"),
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the model: run `git lfs pull` first"),
+    (4, b"TFL3", "a TFLite model: graphwq reads the TensorFlow graph it was made from"),
+)
+
+
+def load(path: Union[str, Path]) -> Graph:
+    """Read a frozen graph, binary or text.
+
+    Raises:
+        InputError: the file is missing, empty, or not a GraphDef; the message says what it looks
+            like and what to do.
+    """
+    path = Path(path)
+    data = read_file(path)
+    if path.suffix in TEXT_SUFFIXES:
+        return _parse_text(data, path)
+    try:
+        return Graph.parse(data)
+    except GraphWQError as error:
+        if _looks_like_text(data):
+            return _parse_text(data, path)
+        hint = _recognize(data)
+        if hint:
+            raise InputError(f"{path} is {hint}") from error
+        raise InputError(
+            f"{path} is not a frozen GraphDef ({error}): check that it is complete and really a "
+            "TensorFlow graph"
+        ) from error
+
+
+def save(graph: Graph, path: Union[str, Path], force: bool = False) -> int:
+    """Write a graph atomically, as text where the name ends in .pbtxt; return the bytes written.
+
+    Raises:
+        InputError: the file exists and ``force`` is not set, or it cannot be written.
+    """
+    path = Path(path)
+    if path.suffix in TEXT_SUFFIXES:
+        return write_atomically(path, (to_text(graph).encode(),), force)
+    return write_atomically(path, graph.chunks(), force)
+
+
+def to_text(graph: Graph) -> str:
+    """The graph in protobuf text format."""
+    from google.protobuf import text_format
+
+    from graphwq.graphdef.protos import GraphDef
+
+    return text_format.MessageToString(GraphDef.FromString(graph.to_bytes()))
+
+
+def _parse_text(data: memoryview, path: Path) -> Graph:
+    from google.protobuf import text_format
+
+    from graphwq.graphdef.protos import GraphDef
+
+    proto = GraphDef()
+    try:
+        text_format.Parse(str(data, "utf-8"), proto)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: rename it if it is a binary graph") from error
+    except (text_format.ParseError, RecursionError) as error:
+        raise InputError(f"{path} is not a GraphDef in text format: {error}") from error
+    return Graph.parse(proto.SerializeToString(deterministic=True))
+
+
+def _looks_like_text(data: memoryview) -> bool:
+    start = bytes(data[:4096]).lstrip()
+    return start.startswith((b"node", b"versions", b"library", b"#"))
+
+
+def _recognize(data: memoryview) -> Optional[str]:
+    for offset, magic, what in _KNOWN:
+        if bytes(data[offset : offset + len(magic)]) == magic:
+            return what
+    if data[0] == 0x08 and _top_level(data) <= {1, 2}:
+        return (
+            "a SavedModel, not a frozen graph: freeze it first (freeze_graph turns its variables "
+            "into constants)"
+        )
+    return None
+
+
+def _top_level(data: memoryview) -> set:
+    return set(_numbers(data))
+
+
+def _numbers(data: memoryview) -> Iterator[int]:
+    from graphwq.graphdef.wire import fields
+
+    try:
+        for number, _, _, _, _ in fields(data):
+            yield number
+    except WireError:
+        yield -1
+
+
+def size_of(chunks: Iterator[Buffer]) -> int:
+    """Bytes in a sequence of buffers."""
+    return sum(memoryview(chunk).nbytes for chunk in chunks)

@@ -1,0 +1,230 @@
+"""TensorProto <-> numpy, without copying ``tensor_content``.
+
+Source of the rules: tensorflow/core/framework/tensor.proto and Tensor::FromProto. A tensor is held
+either as ``tensor_content`` (raw little-endian bytes) or as a typed list in which the last value
+repeats to fill the shape; a list without any value means zeros.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import mul
+from typing import Dict, Optional, Tuple
+
+import numpy as np
+
+from graphwq.errors import InputError
+from graphwq.graphdef import dtypes
+from graphwq.graphdef.protos import DecodeError, TensorProto
+from graphwq.graphdef.wire import (
+    LENGTH_DELIMITED,
+    VARINT,
+    Buffer,
+    WireError,
+    delimited,
+    fields,
+    header,
+    read_varint,
+    tag,
+    varint,
+)
+
+_DTYPE, _SHAPE, _VERSION, _CONTENT = 1, 2, 3, 4
+_SHAPE_DIM, _SHAPE_UNKNOWN_RANK, _DIM_SIZE = 2, 3, 1
+_MAX_DIM = (1 << 63) - 1
+
+_LIST_FIELD: Dict[int, str] = {
+    dtypes.DT_FLOAT: "float_val",
+    dtypes.DT_DOUBLE: "double_val",
+    dtypes.DT_HALF: "half_val",
+    dtypes.DT_BFLOAT16: "half_val",
+    dtypes.DT_INT64: "int64_val",
+    dtypes.DT_UINT64: "uint64_val",
+    dtypes.DT_UINT32: "uint32_val",
+    dtypes.DT_BOOL: "bool_val",
+    dtypes.DT_STRING: "string_val",
+    dtypes.DT_COMPLEX64: "scomplex_val",
+    dtypes.DT_COMPLEX128: "dcomplex_val",
+}
+for _code in (
+    dtypes.DT_INT32,
+    dtypes.DT_INT16,
+    dtypes.DT_INT8,
+    dtypes.DT_UINT8,
+    dtypes.DT_UINT16,
+    dtypes.DT_QINT8,
+    dtypes.DT_QUINT8,
+    dtypes.DT_QINT16,
+    dtypes.DT_QUINT16,
+    dtypes.DT_QINT32,
+):
+    _LIST_FIELD[_code] = "int_val"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A TensorProto, cut open but not decoded.
+
+    Attributes:
+        dtype: the DataType number.
+        shape: the dimensions.
+        content: the slice of ``tensor_content``, or None where the values are a typed list.
+        raw: the bytes of the whole TensorProto.
+    """
+
+    dtype: int
+    shape: Tuple[int, ...]
+    content: Optional[memoryview]
+    raw: memoryview
+
+    @property
+    def size(self) -> int:
+        """The number of elements that the shape declares."""
+        return reduce(mul, self.shape, 1)
+
+    @property
+    def has_values(self) -> bool:
+        """False where the shape declares elements and the file holds not one value."""
+        return self.size == 0 or self.content is not None or _has_list(self.raw)
+
+    def numpy(self) -> np.ndarray:
+        """Decode to a read-only array of ``shape``.
+
+        ``tensor_content`` is viewed in place; a list that repeats its last value is broadcast where
+        it holds a single one, so a huge constant of one value costs no memory.
+
+        Raises:
+            InputError: the dtype has no numpy type, or the values do not fill the shape.
+        """
+        if self.dtype == dtypes.DT_STRING:
+            return self._strings()
+        if self.dtype not in dtypes.NUMPY:
+            raise InputError(f"a tensor of {dtypes.dtype_name(self.dtype)} cannot be read")
+        if self.content is not None:
+            array = np.frombuffer(self.content, dtypes.NUMPY[self.dtype]).reshape(self.shape)
+        else:
+            array = self._from_list()
+        array.flags.writeable = False
+        return array
+
+    def _from_list(self) -> np.ndarray:
+        values = np.asarray(self._listed(), self._list_type())
+        target = dtypes.NUMPY[self.dtype]
+        if self.dtype in (dtypes.DT_HALF, dtypes.DT_BFLOAT16):
+            values = values.astype(np.uint16).view(target)
+        elif self.dtype in (dtypes.DT_COMPLEX64, dtypes.DT_COMPLEX128):
+            values = values.view(target)
+        else:
+            values = values.astype(target)
+        if values.size > self.size:
+            raise InputError(
+                f"a tensor of shape {list(self.shape)} lists {values.size} values, "
+                f"{self.size} would fill it: the file is damaged"
+            )
+        if values.size == self.size:
+            return values.reshape(self.shape)
+        last = values[-1:] if values.size else np.zeros(1, target)
+        if values.size <= 1:
+            return np.broadcast_to(last.reshape(()), self.shape).view()
+        filled = np.concatenate([values, np.broadcast_to(last, (self.size - values.size,))])
+        return filled.reshape(self.shape)
+
+    def _list_type(self) -> np.dtype:
+        listed = {
+            dtypes.DT_FLOAT: np.float32,
+            dtypes.DT_COMPLEX64: np.float32,
+            dtypes.DT_DOUBLE: np.float64,
+            dtypes.DT_COMPLEX128: np.float64,
+            dtypes.DT_UINT64: np.uint64,
+        }
+        return np.dtype(listed.get(self.dtype, np.int64))
+
+    def _listed(self) -> list:
+        return list(getattr(_parsed(self.raw), _LIST_FIELD[self.dtype]))
+
+    def _strings(self) -> np.ndarray:
+        values = self._listed()
+        if len(values) > max(self.size, 0):
+            raise InputError(f"a string tensor of {self.size} elements lists {len(values)}")
+        array = np.empty(self.size, object)
+        array[:] = b""
+        array[: len(values)] = values
+        if values:
+            array[len(values) :] = values[-1]
+        return array.reshape(self.shape)
+
+
+def _parsed(raw: Buffer) -> TensorProto:
+    try:
+        return TensorProto.FromString(bytes(raw))
+    except DecodeError as error:
+        raise WireError("a TensorProto cannot be parsed: the file is damaged") from error
+
+
+def _has_list(raw: Buffer) -> bool:
+    return any(field[0] > _CONTENT and field[4] > field[3] for field in fields(raw))
+
+
+def parse_shape(raw: Buffer) -> Optional[Tuple[int, ...]]:
+    """Read a TensorShapeProto: the dimensions (-1 where unknown), or None for an unknown rank."""
+    dims = []
+    for number, wire_type, _, value, end in fields(raw):
+        if number == _SHAPE_UNKNOWN_RANK and wire_type == VARINT and raw[value]:
+            return None
+        if number == _SHAPE_DIM and wire_type == LENGTH_DELIMITED:
+            size = 0
+            for sub, sub_type, _, sub_value, sub_end in fields(raw, value, end):
+                if sub == _DIM_SIZE and sub_type == VARINT:
+                    size = read_varint(raw, sub_value, sub_end)[0] & ((1 << 64) - 1)
+            dims.append(size - (1 << 64) if size >> 63 else size)
+    return tuple(dims)
+
+
+def parse_tensor(raw: memoryview) -> Tensor:
+    """Cut a TensorProto open; nothing is decoded and nothing copied.
+
+    Raises:
+        InputError: not a TensorProto, a negative or absurd dimension, or ``tensor_content`` whose
+            length does not match dtype and shape.
+    """
+    dtype, shape, content = 0, (), None  # type: int, Optional[Tuple[int, ...]], Optional[memoryview]
+    for number, wire_type, _, value, end in fields(raw):
+        if number == _DTYPE and wire_type == VARINT:
+            dtype = read_varint(raw, value, end)[0]
+        elif number == _SHAPE and wire_type == LENGTH_DELIMITED:
+            shape = parse_shape(raw[value:end])
+        elif number == _CONTENT and wire_type == LENGTH_DELIMITED and end > value:
+            content = raw[value:end]
+    if shape is None or any(dim < 0 for dim in shape):
+        raise InputError(f"a constant must have a full shape, this one declares {shape}")
+    tensor = Tensor(dtype, shape, content, raw)
+    if tensor.size > _MAX_DIM:
+        raise InputError(f"a constant of shape {list(shape)} is larger than any machine's memory")
+    if content is not None and dtype in dtypes.NUMPY:
+        needed = tensor.size * dtypes.NUMPY[dtype].itemsize
+        if needed != len(content):
+            raise InputError(
+                f"tensor_content has {len(content)} bytes, {dtypes.dtype_name(dtype)} "
+                f"{list(shape)} needs {needed}"
+            )
+    return tensor
+
+
+def encode_shape(shape: Tuple[int, ...]) -> bytes:
+    """Encode a TensorShapeProto."""
+    dims = []
+    for dim in shape:
+        size = tag(_DIM_SIZE, VARINT) + varint(dim if dim >= 0 else dim + (1 << 64))
+        dims.append(delimited(_SHAPE_DIM, size))
+    return b"".join(dims)
+
+
+def encode_header(dtype: int, shape: Tuple[int, ...], content_size: int) -> bytes:
+    """Encode a TensorProto up to its ``tensor_content``, whose bytes are to follow."""
+    return (
+        tag(_DTYPE, VARINT)
+        + varint(dtype)
+        + delimited(_SHAPE, encode_shape(shape))
+        + (header(_CONTENT, content_size) if content_size else b"")
+    )

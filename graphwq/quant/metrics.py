@@ -1,0 +1,38 @@
+"""How far apart two arrays are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WeightError:
+    """The error of a quantized weight against the float one.
+
+    Attributes:
+        sum_squares: sum of x^2.
+        sum_squared_errors: sum of (x - x')^2.
+        max_abs_error: max of |x - x'|.
+    """
+
+    sum_squares: float
+    sum_squared_errors: float
+    max_abs_error: float
+
+    @property
+    def sqnr_db(self) -> float:
+        """See ``sqnr_db``."""
+        return sqnr_db(self.sum_squares, self.sum_squared_errors)
+
+
+def sqnr_db(sum_squares: float, sum_squared_errors: float) -> float:
+    """Signal to quantization noise, 10 * log10(sum x^2 / sum (x - x')^2), in dB.
+
+    +inf where there is no error, -inf where there is error and no signal.
+    """
+    if sum_squared_errors == 0.0:
+        return math.inf
+    if sum_squares == 0.0:
+        return -math.inf
+    return 10.0 * math.log10(sum_squares / sum_squared_errors)

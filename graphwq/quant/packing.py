@@ -1,0 +1,98 @@
+"""Codes of 2..8 bits in bytes, without a wasted bit.
+
+A code q of b bits is stored as u = q + 2^(b-1), 0 <= u < 2^b. The bits of u are cut into planes of
+4, 2 or 1 bits, most significant first (3 = 2+1, 5 = 4+1, 6 = 4+2, 7 = 4+2+1). A plane of p bits packs
+8/p neighbouring codes into a byte, the first one in the lowest bits; the last byte is filled with
+zeros. Eight bits are stored as int8 as they are.
+
+    q = sum over the planes of (digit * weight) - 2^(b-1),   weight = 2^(bits below the plane)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Tuple
+
+import numpy as np
+
+from graphwq.quant.scheme import check_num_bits
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One bit plane of a packed code.
+
+    Attributes:
+        bits: width, 4, 2 or 1.
+        shift: number of bits of the code below this plane.
+        offset: what the digits of this plane carry of -2^(b-1): all of it on the first plane.
+    """
+
+    bits: int
+    shift: int
+    offset: int
+
+    @property
+    def per_byte(self) -> int:
+        """How many codes share a byte."""
+        return 8 // self.bits
+
+    def nbytes(self, count: int) -> int:
+        """Bytes of this plane for ``count`` codes."""
+        return -(-count // self.per_byte)
+
+
+def planes(num_bits: int) -> Tuple[Plane, ...]:
+    """The planes of codes of ``num_bits`` (2..7), most significant first."""
+    check_num_bits(num_bits)
+    if num_bits == 8:
+        raise ValueError("codes of 8 bits are stored as int8, not packed")
+    result: List[Plane] = []
+    left = num_bits
+    for bits in (4, 2, 1):
+        if left >= bits:
+            left -= bits
+            result.append(Plane(bits, left, 0 if result else -(1 << (num_bits - 1))))
+    return tuple(result)
+
+
+def pack(codes: np.ndarray, num_bits: int) -> Tuple[np.ndarray, ...]:
+    """Pack int8 codes along the last axis: shape [..., n] -> per plane uint8 [..., nbytes(n)]."""
+    unsigned = (codes.astype(np.int16) + (1 << (num_bits - 1))).astype(np.uint8)
+    packed = []
+    for plane in planes(num_bits):
+        digits = unsigned >> np.uint8(plane.shift) & np.uint8((1 << plane.bits) - 1)
+        missing = -digits.shape[-1] % plane.per_byte
+        if missing:
+            width = [(0, 0)] * (digits.ndim - 1) + [(0, missing)]
+            digits = np.pad(digits, width, mode="constant")
+        digits = digits.reshape(digits.shape[:-1] + (-1, plane.per_byte))
+        packed_bytes = digits[..., 0].copy()
+        for index in range(1, plane.per_byte):
+            packed_bytes |= digits[..., index] << np.uint8(plane.bits * index)
+        packed.append(packed_bytes)
+    return tuple(packed)
+
+
+def unpack(packed: Tuple[np.ndarray, ...], num_bits: int, count: int) -> np.ndarray:
+    """The inverse of ``pack`` for a last axis of ``count`` codes; int8."""
+    total = None
+    for plane, stored in zip(planes(num_bits), packed):
+        digits = table(plane)[stored].reshape(stored.shape[:-1] + (-1,))[..., :count]
+        total = digits if total is None else total + digits
+    assert total is not None
+    return total.astype(np.int8)
+
+
+def table(plane: Plane) -> np.ndarray:
+    """What each byte of a plane means: float32 [256, per_byte]."""
+    byte = np.arange(256)[:, None] >> (plane.bits * np.arange(plane.per_byte))
+    digit = byte & ((1 << plane.bits) - 1)
+    return (digit * (1 << plane.shift) + plane.offset).astype(np.float32)
+
+
+def packed_nbytes(count: int, num_bits: int) -> int:
+    """Bytes of ``count`` codes of ``num_bits`` (8: one byte each)."""
+    if num_bits == 8:
+        return count
+    return sum(plane.nbytes(count) for plane in planes(num_bits))

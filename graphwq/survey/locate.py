@@ -1,0 +1,326 @@
+"""Finding every weight: from each float Const and variable forward to the ops that use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Dict, Iterator, List, Optional, Set, Tuple
+
+import networkx as nx
+
+from graphwq.errors import InputError
+from graphwq.graphdef import dtypes
+from graphwq.graphdef.graph import Graph
+from graphwq.graphdef.node import CONTROL, Node, attr_of_type
+from graphwq.graphdef.tensor import parse_shape
+from graphwq.graphdef.wire import LENGTH_DELIMITED, fields
+from graphwq.survey import axes, quantized
+from graphwq.survey.axes import AxisMap
+from graphwq.survey.optable import WEIGHT_INPUTS
+from graphwq.survey.paths import JOINING_OPS, PASS_OPS, carry
+from graphwq.survey.sites import (
+    Consumer,
+    Reason,
+    Skip,
+    Source,
+    Survey,
+    WeightSite,
+    qualified,
+)
+from graphwq.survey.view import ScopeView, View, build
+
+_VARIABLES = {
+    "Variable": Source.VARIABLE,
+    "VariableV2": Source.VARIABLE,
+    "TemporaryVariable": Source.VARIABLE,
+    "VarHandleOp": Source.RESOURCE_VARIABLE,
+}
+_STORED = ("Const", "VariableV2", "Variable", "TemporaryVariable", "VarHandleOp", "NoOp")
+_ELEMENTWISE = frozenset(
+    "Add AddV2 AddN Sub Mul Div RealDiv Maximum Minimum Neg Abs Sign Round Floor Square Pow "
+    "FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel".split()
+)
+_FAKE_QUANT = "FakeQuant"
+_MAX_PATH = 100
+_MAX_ARITHMETIC = 200
+
+
+def locate(graph: Graph) -> Survey:
+    """Survey a graph: every float Const and variable, in functions too, ends as site or skip.
+
+    Raises:
+        InputError: duplicate node names, or a constant that does not match its own shape.
+    """
+    return locate_in(build(graph))
+
+
+def locate_in(view: View) -> Survey:
+    """Survey a graph whose view is already built; see ``locate``."""
+    finder = _Finder(view)
+    sites: List[WeightSite] = []
+    skips: List[Skip] = []
+    for scope_name, scope in view.scopes.items():
+        for node in scope.scope.nodes:
+            candidate = _candidate(scope_name, node)
+            if candidate is None:
+                continue
+            found = candidate if isinstance(candidate, Skip) else finder.examine(candidate)
+            if isinstance(found, WeightSite):
+                sites.append(found)
+            else:
+                skips.append(found)
+    return Survey(tuple(sites), tuple(skips))
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    scope: str
+    node: Node
+    source: Source
+    shape: Tuple[int, ...]
+    dtype: int
+
+    @property
+    def name(self) -> str:
+        return qualified(self.scope, self.node.name)
+
+
+def _skip(scope: str, node: Node, reason: Reason, detail: str) -> Skip:
+    return Skip(qualified(scope, node.name), reason.value, detail)
+
+
+def _candidate(scope: str, node: Node) -> "_Candidate | Skip | None":
+    """A float Const or variable with a shape worth following, or the reason against it."""
+    if node.op == "Const":
+        dtype = attr_of_type(node, "dtype")
+        if dtype not in dtypes.FLOATING:
+            return None
+        tensor = node.tensor()
+        if tensor is None:
+            return _skip(scope, node, Reason.NO_DATA, "the Const has no value attribute")
+        if tensor.dtype != dtype:
+            raise InputError(
+                f"constant {qualified(scope, node.name)!r} declares {dtypes.dtype_name(dtype)} but "
+                f"holds {dtypes.dtype_name(tensor.dtype)}: the file is damaged, export it again"
+            )
+        shape, source = tensor.shape, Source.CONST
+        if tensor.size and not tensor.has_values:
+            detail = "the Const stores no values; TensorFlow would read zeros"
+            return _skip(scope, node, Reason.NO_DATA, detail)
+    elif node.op in _VARIABLES:
+        dtype = attr_of_type(node, "dtype")
+        if dtype not in dtypes.FLOATING:
+            return None
+        declared, source = _declared_shape(node), _VARIABLES[node.op]
+        if declared is None or any(dim < 0 for dim in declared):
+            return _skip(scope, node, Reason.UNKNOWN_SHAPE, "the variable has no full shape")
+        shape = declared
+    else:
+        return None
+    if not shape:
+        return _skip(scope, node, Reason.SCALAR, "a single number")
+    if 0 in shape:
+        return _skip(scope, node, Reason.EMPTY, f"shape {list(shape)} holds nothing")
+    return _Candidate(scope, node, source, shape, dtype)
+
+
+def _declared_shape(node: Node) -> Optional[Tuple[int, ...]]:
+    content = node.attr_bytes().get("shape")
+    if content is None:
+        return None
+    for number, wire_type, _, value, end in fields(content):
+        if number == 7 and wire_type == LENGTH_DELIMITED:
+            return parse_shape(content[value:end])
+    return None
+
+
+@dataclass
+class _Walk:
+    """What the way forward from one weight has met."""
+
+    consumers: List[Consumer] = field(default_factory=list)
+    lost: List[str] = field(default_factory=list)
+    others: List[Tuple[str, Node, int]] = field(default_factory=list)
+    too_long: bool = False
+
+
+#: scope, node, port (None: all), map, names and ops of the path, passed on as it is
+_Step = Tuple[str, str, Optional[int], AxisMap, Tuple[str, ...], Tuple[str, ...], bool]
+
+
+class _Finder:
+    """The walks of one survey, with what they share."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._orders: Dict[str, Dict[str, int]] = {}
+        self._fed: Dict[str, Set[str]] = {}
+        self._dequantizing = {
+            name: quantized.dequantizing_constants(scope) for name, scope in view.scopes.items()
+        }
+
+    def examine(self, candidate: _Candidate) -> "WeightSite | Skip":
+        """Follow one candidate to its end."""
+        scope, node = candidate.scope, candidate.node
+        if node.name in self._dequantizing[scope]:
+            root = self._dequantizing[scope][node.name]
+            detail = f"part of the dequantization that ends in {root}"
+            return _skip(scope, node, Reason.ALREADY_QUANTIZED, detail)
+        walk = self._walk(candidate)
+        if not walk.consumers:
+            return self._reason(candidate, walk)
+        if candidate.dtype not in dtypes.QUANTIZABLE:
+            detail = f"{dtypes.dtype_name(candidate.dtype)} weights cannot be read yet"
+            return _skip(scope, node, Reason.UNSUPPORTED_DTYPE, detail)
+        consumers = self._in_order(walk.consumers)
+        return WeightSite(
+            scope,
+            node.name,
+            candidate.source,
+            candidate.shape,
+            candidate.dtype,
+            consumers[0].kept_axes,
+            consumers,
+            node.nbytes,
+        )
+
+    def _walk(self, candidate: _Candidate) -> _Walk:
+        walk = _Walk()
+        first: _Step = (
+            candidate.scope,
+            candidate.node.name,
+            None,
+            axes.start(candidate.shape),
+            (),
+            (),
+            True,
+        )
+        pending = [first]
+        seen = {(candidate.scope, candidate.node.name, None)}
+        while pending:
+            step = pending.pop()
+            scope, name, port = step[:3]
+            for use in self._view.scopes[scope].uses(name):
+                if use.slot == CONTROL or (port is not None and use.port != port):
+                    continue
+                for following in self._use(walk, step, use.node, use.slot):
+                    if following[:3] not in seen:
+                        seen.add(following[:3])
+                        pending.append(following)
+        return walk
+
+    def _use(self, walk: _Walk, step: _Step, node: Node, slot: int) -> Iterator[_Step]:
+        """Note a use that ends the way, or yield the steps behind it."""
+        scope_name, _, _, current, path, path_ops, direct = step
+        scope = self._view.scopes[scope_name]
+        rule = WEIGHT_INPUTS.get(node.op, {}).get(slot)
+        if rule is not None:
+            kept = rule(scope, node, len(current.shape))
+            origin = None if kept is None else current.kept(kept)
+            if origin is None:
+                walk.lost.append(f"{node.op} {node.name}")
+            else:
+                walk.consumers.append(
+                    Consumer(scope_name, node.name, node.op, slot, origin, path, path_ops, direct)
+                )
+            return
+        longer = (path + (node.name,), path_ops + (node.op,))
+        called = self._view.called(node)
+        if called:
+            if len(path) >= _MAX_PATH:
+                walk.too_long = True
+                return
+            for function, first in called:
+                arguments = self._view.scopes[function].scope.arguments
+                if 0 <= slot - first < len(arguments):
+                    argument = arguments[slot - first]
+                    yield (function, argument, None, current, longer[0], longer[1], False)
+            return
+        outputs = carry(scope, node, slot, current)
+        if outputs is None or (node.op in JOINING_OPS and self._is_fed(scope_name, node.name)):
+            walk.others.append((scope_name, node, slot))
+            return
+        if len(path) >= _MAX_PATH:
+            walk.too_long = True
+            return
+        for port, output in enumerate(outputs):
+            if output is None:
+                walk.lost.append(f"{node.op} {node.name}")
+                continue
+            still = direct and (node.op in PASS_OPS or output == current)
+            chosen = None if len(outputs) == 1 else port
+            yield (scope_name, node.name, chosen, output, longer[0], longer[1], still)
+
+    def _in_order(self, consumers: List[Consumer]) -> Tuple[Consumer, ...]:
+        def place(consumer: Consumer) -> Tuple[str, int, int]:
+            order = self._order(consumer.scope)
+            return consumer.scope, order.get(consumer.node, 0), consumer.slot
+
+        return tuple(sorted(consumers, key=place))
+
+    def _order(self, scope: str) -> Dict[str, int]:
+        if scope not in self._orders:
+            view = self._view.scopes[scope]
+            try:
+                self._orders[scope] = view.topological_order()
+            except InputError:  # a cycle: the file order will do for a survey
+                self._orders[scope] = {name: index for index, name in enumerate(view.nodes)}
+        return self._orders[scope]
+
+    def _is_fed(self, scope: str, name: str) -> bool:
+        """Whether a tensor depends on what is fed: then it is an activation and no weight."""
+        if scope not in self._fed:
+            view = self._view.scopes[scope]
+            sources = [
+                node.name
+                for node in view.nodes.values()
+                if not node.data_inputs and node.op not in _STORED
+            ]
+            self._fed[scope] = _descendants(view.graph, sources)
+        return name in self._fed[scope]
+
+    def _reason(self, candidate: _Candidate, walk: _Walk) -> Skip:
+        scope, node = candidate.scope, candidate.node
+        if walk.lost:
+            detail = f"its channels cannot be told apart at {walk.lost[0]}"
+            return _skip(scope, node, Reason.AXIS_LOST, detail)
+        if walk.too_long:
+            detail = f"more than {_MAX_PATH} nodes before the first op that could use it"
+            return _skip(scope, node, Reason.PATH_TOO_LONG, detail)
+        if not walk.others:
+            return _skip(scope, node, Reason.UNUSED, "no op uses it")
+        for where, other, _ in walk.others:
+            if other.op.startswith(_FAKE_QUANT):
+                detail = f"{other.op} {other.name} already quantizes it in the graph"
+                return _skip(scope, node, Reason.ALREADY_QUANTIZED, detail)
+            if len(candidate.shape) > 1 and self._leads_to_weight(where, other):
+                detail = f"{other.op} {other.name} computes with it before an op uses it as a weight"
+                return _skip(scope, node, Reason.ARITHMETIC, detail)
+        _, other, slot = walk.others[0]
+        detail = f"used by {other.op} {other.name} (input {slot}), which takes no weight there"
+        return _skip(scope, node, Reason.NOT_A_WEIGHT, detail)
+
+    def _leads_to_weight(self, scope: str, node: Node) -> bool:
+        """Whether element-wise arithmetic on constants alone ends in the weight input of an op."""
+        if node.op not in _ELEMENTWISE or self._is_fed(scope, node.name):
+            return False
+        view = self._view.scopes[scope]
+        pending, seen = [node.name], {node.name}
+        while pending and len(seen) < _MAX_ARITHMETIC:
+            for use in view.uses(pending.pop()):
+                if use.slot in WEIGHT_INPUTS.get(use.node.op, {}):
+                    return True
+                moves = use.node.op in _ELEMENTWISE or use.node.op in PASS_OPS
+                if moves and use.slot != CONTROL and use.node.name not in seen:
+                    seen.add(use.node.name)
+                    pending.append(use.node.name)
+        return False
+
+
+def _descendants(graph: nx.MultiDiGraph, sources: List[str]) -> Set[str]:
+    pending, seen = list(sources), set(sources)
+    while pending:
+        for target in graph.successors(pending.pop()):
+            if target not in seen:
+                seen.add(target)
+                pending.append(target)
+    return seen

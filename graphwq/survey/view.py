@@ -1,0 +1,163 @@
+"""The graph as networkx multigraphs: one per scope, nodes by name, edges from output to input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Dict, Iterator, List, Tuple
+
+import networkx as nx
+
+from graphwq.errors import InputError
+from graphwq.graphdef.graph import Graph, Scope
+from graphwq.graphdef.node import CONTROL, Node, TensorRef
+from graphwq.survey.sites import qualified
+
+#: The ops whose input comes from the iteration before: the only legal cycles run through them.
+BACK_EDGE_OPS = ("NextIteration", "RefNextIteration")
+
+CALL_OPS = ("PartitionedCall", "StatefulPartitionedCall")
+BRANCH_OPS = ("If", "StatelessIf")
+
+
+@dataclass(frozen=True)
+class Use:
+    """One place where an output is used: input ``slot`` (-1: control) of ``node``."""
+
+    node: Node
+    slot: int
+    port: int
+
+
+@dataclass(frozen=True)
+class ScopeView:
+    """One scope as a networkx MultiDiGraph.
+
+    Attributes:
+        scope: the nodes.
+        nodes: by name.
+        graph: vertices are node and argument names, each edge has ``slot`` (-1: control) and
+            ``port`` attributes. Inputs that name nothing are left out, see ``dangling``.
+        dangling: (node, input) of inputs that name no node.
+    """
+
+    scope: Scope
+    nodes: Dict[str, Node]
+    graph: nx.MultiDiGraph
+    dangling: Tuple[Tuple[str, str], ...]
+
+    def uses(self, name: str) -> Iterator[Use]:
+        """Where the outputs of a node or argument are used, in file order."""
+        for _, target, data in self.graph.out_edges(name, data=True):
+            yield Use(self.nodes[target], data["slot"], data["port"])
+
+    def topological_order(self) -> Dict[str, int]:
+        """Position of each node such that inputs come first; back edges of loops left out.
+
+        Raises:
+            InputError: the scope has a cycle that is not a while loop.
+        """
+        graph = self.graph
+        back = [name for name, node in self.nodes.items() if node.op in BACK_EDGE_OPS]
+        if back:
+            graph = graph.copy()
+            graph.remove_edges_from(list(graph.out_edges(back, keys=True)))
+        try:
+            return {name: index for index, name in enumerate(nx.topological_sort(graph))}
+        except nx.NetworkXUnfeasible as error:
+            cycle = nx.find_cycle(graph)
+            path = " -> ".join([edge[0] for edge in cycle[:4]] + ["..."])
+            where = f" of function {self.scope.name}" if self.scope.name else ""
+            raise InputError(
+                f"the nodes{where} form a cycle that is no while loop ({path}): "
+                "TensorFlow cannot run such a graph; export it again"
+            ) from error
+
+
+@dataclass(frozen=True)
+class View:
+    """All scopes of a graph."""
+
+    scopes: Dict[str, ScopeView]
+
+    @property
+    def main(self) -> ScopeView:
+        """The main graph."""
+        return self.scopes[""]
+
+    def check(self) -> None:
+        """Refuse a graph that no runtime can load.
+
+        Raises:
+            InputError: an input names no node, or there is a cycle.
+        """
+        for name, view in self.scopes.items():
+            for node, missing in view.dangling:
+                near = get_close_matches(TensorRef.parse(missing).node, view.nodes, 1)
+                hint = f" (is {near[0]!r} meant?)" if near else ""
+                raise InputError(
+                    f"node {qualified(name, node)!r} has input {missing!r}, but no such node "
+                    f"exists{hint}: the graph is broken, export it again"
+                )
+            view.topological_order()
+
+    def called(self, node: Node) -> List[Tuple[str, int]]:
+        """The functions that a node calls: (name, data slot at which their arguments begin)."""
+        if node.op in self.scopes and node.op:
+            return [(node.op, 0)]
+        keys: Tuple[str, ...] = ()
+        first = 0
+        if node.op in CALL_OPS:
+            keys = ("f",)
+        elif node.op in BRANCH_OPS:
+            keys, first = ("then_branch", "else_branch"), 1
+        found = []
+        for key in keys:
+            attr = node.attr(key)
+            if attr is not None and attr.func.name in self.scopes:
+                found.append((attr.func.name, first))
+        return found
+
+
+def build(graph: Graph) -> View:
+    """Build the view.
+
+    Raises:
+        InputError: two nodes of a scope, or two functions, have the same name.
+    """
+    scopes: Dict[str, ScopeView] = {}
+    for scope in graph.scopes:
+        if scope.name in scopes:
+            raise InputError(
+                f"the function {scope.name!r} is defined twice: the graph is broken, export it again"
+            )
+        scopes[scope.name] = _build_scope(scope)
+    return View(scopes)
+
+
+def _build_scope(scope: Scope) -> ScopeView:
+    nodes: Dict[str, Node] = {}
+    for node in scope.nodes:
+        if node.name in nodes or node.name in scope.arguments:
+            raise InputError(
+                f"two nodes are named {qualified(scope.name, node.name)!r}: the graph is broken "
+                "(was it made by joining two graphs?), export it again"
+            )
+        nodes[node.name] = node
+    graph = nx.MultiDiGraph()
+    graph.add_nodes_from(scope.arguments)
+    graph.add_nodes_from(nodes)
+    dangling = []
+    edges = []
+    for node in scope.nodes:
+        for slot, name in enumerate(node.inputs):
+            ref = TensorRef.parse(name)
+            if ref.node not in graph:
+                dangling.append((node.name, name))
+                continue
+            is_control = ref.port == CONTROL
+            edges.append(
+                (ref.node, node.name, {"slot": CONTROL if is_control else slot, "port": ref.port})
+            )
+    graph.add_edges_from(edges)
+    return ScopeView(scope, nodes, graph, tuple(dangling))
