@@ -180,7 +180,7 @@ class _Finder:
             candidate.dtype,
             consumers[0].kept_axes,
             consumers,
-            node.nbytes,
+            node.nbytes if node.frame is None else node.frame.nbytes,
         )
 
     def _walk(self, candidate: _Candidate) -> _Walk:

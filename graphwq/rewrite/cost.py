@@ -1,0 +1,62 @@
+"""What a storage form costs in the file, exactly, without touching a value."""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+from graphwq.quant.packing import Plane
+from graphwq.rewrite import dequant, rows
+from graphwq.rewrite.builder import Builder, Place
+from graphwq.rewrite.plan import PlanItem, Rows, Split
+from graphwq.rewrite.tables import Tables
+from graphwq.survey.sites import WeightSite
+
+#: Stands for the prefix of a weight in a graph of many.
+_PREFIX = "wq000"
+
+
+class _KnownTables(Tables):
+    """Tables that are already there and cost nothing."""
+
+    def ref(self, builder: Builder, plane: Plane) -> str:
+        """The name of a table."""
+        return f"wq_table/b{plane.bits}s{plane.shift}/code"
+
+
+def dequant_nbytes(place: Place, site: WeightSite, item: PlanItem) -> int:
+    """Bytes of all nodes that stand for a weight in the ``dequant`` form, without shared tables."""
+    tables = _KnownTables("")
+    if isinstance(item.form, Split):
+        return sum(
+            _whole(place, tables, _cut(site.shape, item.form.axis, size), site.dtype, item)
+            for size in item.form.sizes
+        )
+    if isinstance(item.form, Rows):
+        builder = Builder(place, _PREFIX)
+        stored = rows.store(builder, site.shape, item.scheme, item.stored_bits, None)
+        rows.decode_all(builder, tables, stored, site.shape[0], site.dtype)
+        return builder.nbytes
+    return _whole(place, tables, site.shape, site.dtype, item)
+
+
+def _cut(shape: Tuple[int, ...], axis: int, size: int) -> Tuple[int, ...]:
+    return shape[:axis] + (size,) + shape[axis + 1 :]
+
+
+def _whole(
+    place: Place, tables: Tables, shape: Tuple[int, ...], dtype: int, item: PlanItem
+) -> int:
+    builder = Builder(place, _PREFIX)
+    dequant.build(builder, tables, shape, dtype, item.scheme, item.stored_bits, None)
+    return builder.nbytes
+
+
+def table_nbytes(planes: Tuple[Plane, ...]) -> int:
+    """Bytes of the tables of these planes, once per graph."""
+    builder = Builder(Place("", "", "", (), {}), _PREFIX)
+    tables = Tables("wq")
+    for plane in planes:
+        tables.ref(builder, plane)
+    return builder.nbytes
+
+

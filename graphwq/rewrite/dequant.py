@@ -1,0 +1,97 @@
+"""The ``dequant`` storage form: integer constants and the arithmetic that decodes them.
+
+    8 bits:   codes int8 -> Cast -> Mul(scale)
+    packed:   codes uint8 -> Cast(int32) -> Gather(table) -> Reshape [-> Add planes] -> Mul(scale)
+
+The last node carries the original name, so no consumer changes. All arithmetic up to Mul is exact,
+so the value is float32(code) * scale, bit for bit what ``bake`` stores.
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Tuple
+
+import numpy as np
+
+from graphwq.graphdef import dtypes
+from graphwq.graphdef.node import attr_type
+from graphwq.quant.packing import pack, planes
+from graphwq.quant.quantize import scale_shape
+from graphwq.quant.scheme import PerGroup, QuantizedTensor, QuantScheme, group_index
+from graphwq.rewrite.builder import Builder, Shape
+from graphwq.rewrite.tables import Tables
+
+
+def build(
+    builder: Builder,
+    tables: Tables,
+    shape: Shape,
+    dtype: int,
+    scheme: QuantScheme,
+    stored_bits: int,
+    quantized: Optional[QuantizedTensor],
+) -> None:
+    """Add the nodes that stand for a weight; without ``quantized`` they only have a size."""
+    codes = None if quantized is None else quantized.codes
+    value = decoded_codes(builder, tables, shape, stored_bits, codes)
+    scale = scale_ref(builder, shape, scheme, None if quantized is None else quantized.scale)
+    multiply(builder, value, scale, dtype)
+
+
+def multiply(builder: Builder, value: str, scale: str, dtype: int) -> None:
+    """End with value * scale under the original name, cast where the weight is no float32."""
+    single = attr_type(dtypes.DT_FLOAT)
+    if dtype == dtypes.DT_FLOAT:
+        builder.final("Mul", (value, scale), T=single)
+        return
+    product = builder.op("float", "Mul", (value, scale), T=single)
+    builder.final("Cast", (product,), SrcT=single, DstT=attr_type(dtype))
+
+
+def scale_ref(
+    builder: Builder, shape: Shape, scheme: QuantScheme, scale: Optional[np.ndarray]
+) -> str:
+    """The scale as a constant that broadcasts against the weight; groups are repeated by a Gather."""
+    granularity = scheme.granularity
+    ref = builder.const("scale", dtypes.DT_FLOAT, scale_shape(shape, granularity), scale)
+    if isinstance(granularity, PerGroup):
+        index = group_index(shape[granularity.axis], granularity.group_size)
+        ref = builder.gather_axis("scales", ref, index, granularity.axis)
+    return ref
+
+
+def decoded_codes(
+    builder: Builder,
+    tables: Tables,
+    shape: Shape,
+    stored_bits: int,
+    codes: Optional[np.ndarray],
+) -> str:
+    """The codes as float32 of the weight's shape."""
+    if stored_bits == 8:
+        ref = builder.const("codes", dtypes.DT_INT8, shape, codes)
+        return builder.cast("float_codes", ref, dtypes.DT_INT8, dtypes.DT_FLOAT)
+    count = int(np.prod(shape, dtype=np.int64))
+    packed = _packed(codes, stored_bits)
+    target = builder.ints("shape", shape)
+    total = ""
+    for number, plane in enumerate(planes(stored_bits)):
+        stored = plane.nbytes(count)
+        name = f"codes{number or ''}"
+        ref = builder.const(name, dtypes.DT_UINT8, (stored,), packed[number])
+        index = builder.cast(f"{name}_index", ref, dtypes.DT_UINT8, dtypes.DT_INT32)
+        table = tables.ref(builder, plane)
+        value = builder.gather(f"{name}_float", table, index, dtypes.DT_FLOAT, dtypes.DT_INT32)
+        if stored * plane.per_byte != count:
+            flat = builder.ints(f"{name}_flat_shape", [-1])
+            value = builder.reshape(f"{name}_flat", value, flat, dtypes.DT_FLOAT)
+            value = builder.slice(f"{name}_cut", value, [0], [count])
+        value = builder.reshape(f"{name}_shaped", value, target, dtypes.DT_FLOAT)
+        total = builder.binary(f"{name}_sum", "Add", total, value) if total else value
+    return total
+
+
+def _packed(codes: Optional[np.ndarray], stored_bits: int) -> Tuple[Optional[np.ndarray], ...]:
+    if codes is None:
+        return (None,) * len(planes(stored_bits))
+    return pack(codes.reshape(-1), stored_bits)

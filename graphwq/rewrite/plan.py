@@ -1,0 +1,206 @@
+"""What is to be done with every weight, as plain data with a JSON form."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Tuple, Union
+
+from graphwq.errors import InputError
+from graphwq.quant.scheme import (
+    QuantScheme,
+    granularity_from_json,
+    granularity_to_json,
+)
+from graphwq.survey.sites import Skip
+
+FORMAT = "graphwq-plan"
+VERSION = 1
+
+BAKE, DEQUANT, FAKE_QUANT = "bake", "dequant", "fake_quant"
+STORAGES = (DEQUANT, BAKE, FAKE_QUANT)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The weight is decoded in one piece, which TensorFlow folds when the session starts."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Weight and consumers are cut along ``axis`` into pieces of ``sizes`` that TensorFlow folds."""
+
+    axis: int
+    sizes: Tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An embedding table: integer rows are gathered first and only those are dequantized.
+
+    ``sizes`` cuts the rows into pieces for the consumers that multiply with the table (a tied
+    embedding); empty where all consumers gather.
+    """
+
+    sizes: Tuple[int, ...] = ()
+
+
+Form = Union[Whole, Split, Rows]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A wish for the weights whose name matches; of several rules that match the last one wins.
+
+    Attributes:
+        pattern: shell pattern (``*``, ``?``, ``[...]``) for the whole weight name.
+        num_bits: 2..8, or None to keep the weights float.
+        op: shell pattern for the op of a consumer.
+    """
+
+    pattern: str
+    num_bits: Optional[int]
+    op: str = "*"
+
+
+@dataclass(frozen=True)
+class PlanItem:
+    """What is done with one weight.
+
+    Attributes:
+        weight: its name (``function:node`` in a function body).
+        storage: ``dequant``, ``bake`` or ``fake_quant``.
+        scheme: the grid.
+        stored_bits: bits per code in the ``dequant`` form: 8 (int8), or ``num_bits`` packed.
+        form: how the ``dequant`` form is built.
+    """
+
+    weight: str
+    storage: str
+    scheme: QuantScheme
+    stored_bits: int
+    form: Form = Whole()
+
+    def to_json(self) -> Dict[str, Any]:
+        """The item as JSON data."""
+        return {
+            "weight": self.weight,
+            "storage": self.storage,
+            "num_bits": self.scheme.num_bits,
+            "granularity": granularity_to_json(self.scheme.granularity),
+            "symmetric": self.scheme.symmetric,
+            "narrow_range": self.scheme.narrow_range,
+            "method": self.scheme.method,
+            "scale_bits": self.scheme.scale_bits,
+            "stored_bits": self.stored_bits,
+            "form": _form_to_json(self.form),
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The fate of every weight of one graph.
+
+    Attributes:
+        graph_digest: sha256 of the graph that it was made for; None for a plan that has not left
+            the process in which it was made.
+        items: what is quantized.
+        skips: every float constant and variable that is not, with the reason.
+    """
+
+    graph_digest: Optional[str]
+    items: Tuple[PlanItem, ...]
+    skips: Tuple[Skip, ...]
+
+    def to_json(self) -> Dict[str, Any]:
+        """The plan as JSON data."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "graph_digest": self.graph_digest,
+            "items": [item.to_json() for item in self.items],
+            "skips": [skip.to_json() for skip in self.skips],
+        }
+
+    def dumps(self) -> str:
+        """The plan as JSON text."""
+        return json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def loads(cls, text: str) -> Plan:
+        """Read a plan.
+
+        Raises:
+            InputError: not JSON, not a plan, or of a version that this graphwq does not know.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"not a plan: {error}") from error
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise InputError(f'not a plan: "format" must be "{FORMAT}"; make one with graphwq plan')
+        if data.get("version") != VERSION:
+            raise InputError(
+                f"a plan of version {data.get('version')!r}; this graphwq reads version {VERSION}"
+            )
+        try:
+            digest = data["graph_digest"]
+            items = tuple(_item_from_json(item) for item in data["items"])
+            skips = tuple(
+                Skip(str(skip["node"]), str(skip["reason"]), str(skip["detail"]))
+                for skip in data["skips"]
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"a damaged plan: {type(error).__name__} {error}") from error
+        if not (digest is None or isinstance(digest, str)):
+            raise InputError(f"a damaged plan: graph_digest is {digest!r}")
+        names = [item.weight for item in items]
+        if len(set(names)) < len(names):
+            raise InputError("a damaged plan: a weight occurs twice")
+        return cls(digest, items, skips)
+
+
+def _form_to_json(form: Form) -> Dict[str, Any]:
+    if isinstance(form, Split):
+        return {"kind": "split", "axis": form.axis, "sizes": list(form.sizes)}
+    if isinstance(form, Rows):
+        return {"kind": "rows", "sizes": list(form.sizes)}
+    return {"kind": "whole"}
+
+
+def _form_from_json(data: Any) -> Form:
+    kind = data["kind"]
+    if kind == "split":
+        return Split(_whole(data["axis"]), tuple(_whole(size) for size in data["sizes"]))
+    if kind == "rows":
+        return Rows(tuple(_whole(size) for size in data["sizes"]))
+    if kind == "whole":
+        return Whole()
+    raise InputError(f"a damaged plan: form {kind!r}")
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"a damaged plan: {value!r} is not a whole number")
+    return value
+
+
+def _item_from_json(data: Any) -> PlanItem:
+    storage = data["storage"]
+    if storage not in STORAGES:
+        raise InputError(f"a damaged plan: storage {storage!r}; use one of {', '.join(STORAGES)}")
+    scheme = QuantScheme(
+        _whole(data["num_bits"]),
+        granularity_from_json(data["granularity"]),
+        bool(data["symmetric"]),
+        bool(data["narrow_range"]),
+        str(data["method"]),
+        _whole(data["scale_bits"]),
+    )
+    stored = _whole(data["stored_bits"])
+    if stored not in (8, scheme.num_bits):
+        raise InputError(
+            f"a damaged plan: stored_bits {stored} for {scheme.num_bits}-bit codes; "
+            f"8 or {scheme.num_bits} is possible"
+        )
+    return PlanItem(str(data["weight"]), storage, scheme, stored, _form_from_json(data["form"]))

@@ -1,0 +1,265 @@
+"""Making a plan: every decision about every weight is taken here, none while rewriting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Dict, List, Optional, Sequence, Tuple, Union
+
+from graphwq.errors import InputError
+from graphwq.graphdef import dtypes
+from graphwq.graphdef.graph import Graph
+from graphwq.graphdef.node import Node
+from graphwq.quant.packing import planes
+from graphwq.quant.scheme import (
+    FLOAT32_BITS,
+    Granularity,
+    PerChannel,
+    PerGroup,
+    PerTensor,
+    QuantScheme,
+    check_num_bits,
+)
+from graphwq.rewrite import rows, split
+from graphwq.rewrite.builder import Place
+from graphwq.rewrite.cost import dequant_nbytes, table_nbytes
+from graphwq.rewrite.plan import (
+    DEQUANT,
+    FAKE_QUANT,
+    STORAGES,
+    Form,
+    Plan,
+    PlanItem,
+    Rule,
+    Whole,
+)
+from graphwq.survey.locate import locate_in
+from graphwq.survey.sites import Reason, Skip, Source, Survey, WeightSite
+from graphwq.survey.view import View, build
+
+GRANULARITIES = ("channel", "tensor", "group")
+
+#: A constant whose file holds fewer than one byte for so many elements repeats a single value.
+_LARGEST_EXPANSION = 4
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user wants.
+
+    Attributes:
+        bits: 2..8, for every weight that no rule names.
+        storage: ``dequant``, ``bake`` or ``fake_quant``.
+        granularity: ``channel``, ``tensor`` or ``group``.
+        group_size: input channels per group, for ``group``.
+        rules: of several that match a weight the last one wins.
+        include: shell patterns; where there are any, only weights that match one are quantized.
+        exclude: shell patterns of weights that stay float.
+        ops: shell patterns; where there are any, only weights used by such an op are quantized.
+        min_elements: smaller weights stay float.
+        keep_larger: also quantize weights whose integer form is not smaller on disk.
+        scale_bits: significant bits of a scale, see QuantScheme.
+    """
+
+    bits: int = 8
+    storage: str = DEQUANT
+    granularity: str = "channel"
+    group_size: int = 32
+    rules: Tuple[Rule, ...] = ()
+    include: Tuple[str, ...] = ()
+    exclude: Tuple[str, ...] = ()
+    ops: Tuple[str, ...] = ()
+    min_elements: int = 0
+    keep_larger: bool = False
+    scale_bits: int = FLOAT32_BITS
+
+    def __post_init__(self) -> None:
+        check_num_bits(self.bits)
+        for rule in self.rules:
+            if rule.num_bits is not None:
+                check_num_bits(rule.num_bits)
+        if self.storage not in STORAGES:
+            raise InputError(f"there is no storage {self.storage!r}: use {', '.join(STORAGES)}")
+        if self.granularity not in GRANULARITIES:
+            raise InputError(
+                f"there is no granularity {self.granularity!r}: use {', '.join(GRANULARITIES)}"
+            )
+        if self.group_size < 1:
+            raise InputError(f"a group needs at least 1 element, not {self.group_size}")
+        if self.min_elements < 0:
+            raise InputError(f"the minimum size cannot be negative ({self.min_elements})")
+        if self.storage == FAKE_QUANT and self.granularity == "group":
+            raise InputError(
+                "FakeQuant ops have no scale per group: use another storage or granularity"
+            )
+
+
+def make_plan(graph: Graph, options: Options, digest: bool = True) -> Plan:
+    """Plan the quantization of a graph.
+
+    Args:
+        graph: to be quantized.
+        options: what the user wants.
+        digest: bind the plan to the graph by its sha256; without it the plan is only for use in
+            this process.
+
+    Raises:
+        InputError: a broken graph, or a pattern that matches no weight.
+    """
+    view = build(graph)
+    view.check()
+    return plan_survey(view, locate_in(view), options, graph.digest if digest else None)
+
+
+def plan_survey(view: View, survey: Survey, options: Options, digest: Optional[str]) -> Plan:
+    """Plan the quantization of a graph that is already surveyed; see ``make_plan``."""
+    _check_patterns(survey, options)
+    fates = [_fate(view, site, options) for site in survey.sites]
+    if not options.keep_larger:
+        fates = _drop_larger(view, survey.sites, _drop_costly_tables(view, survey.sites, fates))
+    items = tuple(fate for fate in fates if isinstance(fate, PlanItem))
+    skips = survey.skips + tuple(fate for fate in fates if isinstance(fate, Skip))
+    return Plan(digest, items, skips)
+
+
+_Fate = Union[PlanItem, Skip]
+
+
+def _matches(patterns: Sequence[str], names: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
+
+
+def _check_patterns(survey: Survey, options: Options) -> None:
+    weights = [site.weight for site in survey.sites]
+    ops = sorted({consumer.op for site in survey.sites for consumer in site.consumers})
+    wanted = [("--include", pattern) for pattern in options.include]
+    wanted += [("--exclude", pattern) for pattern in options.exclude]
+    wanted += [("--rule", rule.pattern) for rule in options.rules]
+    for option, pattern in wanted:
+        if not any(fnmatchcase(name, pattern) for name in weights):
+            raise InputError(
+                f"{option} {pattern!r} matches no weight{_why(pattern, survey, weights)}; "
+                "graphwq inspect lists the names"
+            )
+    for pattern in options.ops + tuple(rule.op for rule in options.rules):
+        if not any(fnmatchcase(op, pattern) for op in ops):
+            raise InputError(
+                f"no weight is used by an op {pattern!r}; the ops are: {', '.join(ops) or 'none'}"
+            )
+
+
+def _why(pattern: str, survey: Survey, weights: Sequence[str]) -> str:
+    for skip in survey.skips:
+        if fnmatchcase(skip.node, pattern):
+            return f" ({skip.node} is skipped: {skip.reason})"
+    near = get_close_matches(pattern, weights, 1)
+    return f" (is {near[0]!r} meant?)" if near else ""
+
+
+def _fate(view: View, site: WeightSite, options: Options) -> _Fate:
+    if site.source is not Source.CONST:
+        detail = "a variable: its values are in a checkpoint, not in this file"
+        return Skip(site.weight, Reason.NO_VALUE.value, detail)
+    ops = [consumer.op for consumer in site.consumers]
+    for name, excluded in (
+        ("--include", options.include and not _matches(options.include, [site.weight])),
+        ("--exclude", _matches(options.exclude, [site.weight])),
+        ("--ops", options.ops and not _matches(options.ops, ops)),
+    ):
+        if excluded:
+            return Skip(site.weight, Reason.EXCLUDED.value, f"left out by {name}")
+    bits: Optional[int] = options.bits
+    for rule in options.rules:
+        if fnmatchcase(site.weight, rule.pattern) and _matches([rule.op], ops):
+            bits = rule.num_bits
+    if bits is None:
+        return Skip(site.weight, Reason.KEPT_FLOAT.value, "a rule keeps it float")
+    if site.size > _LARGEST_EXPANSION * site.nbytes:
+        detail = f"{site.size} elements in {site.nbytes} bytes: one value repeated, small as it is"
+        return Skip(site.weight, Reason.NOT_SMALLER.value, detail)
+    if site.size < options.min_elements:
+        detail = f"{site.size} elements, the minimum is {options.min_elements}"
+        return Skip(site.weight, Reason.TOO_SMALL.value, detail)
+    scheme = QuantScheme(bits, _granularity(site, options), scale_bits=options.scale_bits)
+    return PlanItem(site.weight, options.storage, scheme, bits, _form(view, site, scheme))
+
+
+def _granularity(site: WeightSite, options: Options) -> Granularity:
+    if options.granularity == "tensor" or not site.kept_axes:
+        return PerTensor()
+    if options.granularity == "group":
+        reduced = [axis for axis in range(len(site.shape)) if axis not in site.kept_axes]
+        if reduced and site.shape[reduced[-1]] > options.group_size:
+            return PerGroup(site.kept_axes, reduced[-1], options.group_size)
+    return PerChannel(site.kept_axes)
+
+
+def _form(view: View, site: WeightSite, scheme: QuantScheme) -> Form:
+    """One piece, unless it is too large for TensorFlow to fold and can be cut."""
+    width = max(4, dtypes.NUMPY[site.dtype].itemsize)
+    if site.size * width < split.FOLDING_LIMIT or site.scope:
+        return Whole()
+    scope = view.scopes[site.scope]
+    form = rows.choose(scope, site, scheme) or split.choose(scope, site)
+    if isinstance(form, split.Split) and isinstance(scheme.granularity, PerGroup):
+        if scheme.granularity.axis == form.axis:
+            return Whole()
+    return form or Whole()
+
+
+def _place(view: View, site: WeightSite) -> Tuple[Place, Node]:
+    node = view.scopes[site.scope].nodes[site.node]
+    return Place.of(site.scope, node), node
+
+
+def _cost(view: View, site: WeightSite, item: PlanItem) -> int:
+    return dequant_nbytes(_place(view, site)[0], site, item)
+
+
+def _drop_costly_tables(
+    view: View, sites: Sequence[WeightSite], fates: Sequence[_Fate]
+) -> List[_Fate]:
+    """Store codes as int8 where packing them would save less than it costs.
+
+    Packing adds nodes to each weight and once the tables of the width.
+    """
+    result = list(fates)
+    gains: Dict[int, int] = {}
+    members: Dict[int, List[int]] = {}
+    for index, (site, fate) in enumerate(zip(sites, fates)):
+        if isinstance(fate, Skip) or fate.stored_bits == 8:
+            continue
+        whole = replace(fate, stored_bits=8)
+        gain = _cost(view, site, whole) - _cost(view, site, fate)
+        if gain <= 0:
+            result[index] = whole
+            continue
+        gains[fate.stored_bits] = gains.get(fate.stored_bits, 0) + gain
+        members.setdefault(fate.stored_bits, []).append(index)
+    for bits, gain in gains.items():
+        if gain <= table_nbytes(planes(bits)):
+            for index in members[bits]:
+                fate = result[index]
+                assert isinstance(fate, PlanItem)
+                result[index] = replace(fate, stored_bits=8)
+    return result
+
+
+def _drop_larger(view: View, sites: Sequence[WeightSite], fates: Sequence[_Fate]) -> List[_Fate]:
+    """Skip weights that would take as much or more room than they do.
+
+    The rule is the same for every storage form, so that the forms of one graph hold the same
+    weights and can be compared.
+    """
+    result: List[_Fate] = []
+    for site, fate in zip(sites, fates):
+        if isinstance(fate, PlanItem):
+            after = _cost(view, site, fate)
+            if after >= site.nbytes:
+                detail = f"{site.nbytes} bytes as it is, {after} as integers with their scales"
+                fate = Skip(site.weight, Reason.NOT_SMALLER.value, detail)
+        result.append(fate)
+    return result
+
+

@@ -1,0 +1,313 @@
+"""Carrying out a plan: weights to codes, codes to nodes, nodes to a new graph."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from graphwq.errors import InputError, QuantizationError
+from graphwq.graphdef.graph import Graph
+from graphwq.graphdef.mapping import release
+from graphwq.graphdef.node import Node
+from graphwq.graphdef.source import save
+from graphwq.quant.metrics import WeightError
+from graphwq.quant.quantize import quantize_with_error
+from graphwq.quant.scheme import QuantizedTensor
+from graphwq.rewrite import bake, dequant, fake_quant, invariants, rows, split
+from graphwq.rewrite.builder import Builder, Place
+from graphwq.rewrite.edits import Edit, apply, replace_by
+from graphwq.rewrite.names import Names
+from graphwq.rewrite.plan import BAKE, DEQUANT, Plan, PlanItem, Rows, Split
+from graphwq.rewrite.tables import Tables
+from graphwq.survey.locate import locate_in
+from graphwq.survey.sites import Skip, WeightSite
+from graphwq.survey.view import View, build
+
+#: Called with (done, total, weight) after each weight.
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class WeightResult:
+    """What became of one weight.
+
+    Attributes:
+        item: what the plan said.
+        error: of the quantized values against the original ones.
+        bytes_before, bytes_after: in the file, scales and added nodes included, shared decoding
+            tables not.
+        changed: False where the weight was already what the plan asks for.
+    """
+
+    item: PlanItem
+    error: WeightError
+    bytes_before: int
+    bytes_after: int
+    changed: bool
+
+    def to_json(self) -> Dict[str, Any]:
+        """The result as JSON data; ``sqnr_db`` is null where there is no error at all."""
+        sqnr = self.error.sqnr_db
+        return {
+            "weight": self.item.weight,
+            "num_bits": self.item.scheme.num_bits,
+            "storage": self.item.storage,
+            "sqnr_db": sqnr if math.isfinite(sqnr) else None,
+            "max_abs_error": self.error.max_abs_error,
+            "bytes_before": self.bytes_before,
+            "bytes_after": self.bytes_after,
+        }
+
+
+@dataclass(frozen=True)
+class RewriteResult:
+    """The outcome of a rewrite.
+
+    Attributes:
+        graph: the new graph.
+        edits: what changed, as data.
+        weights: what became of each weight of the plan, in its order.
+        quantized: codes and scales by weight.
+        skips: what was left as it is, with reasons.
+        modified: False where nothing changed; then ``graph`` is the original.
+        shared_bytes: bytes of the decoding tables that several weights share.
+    """
+
+    graph: Graph
+    edits: Tuple[Edit, ...]
+    weights: Tuple[WeightResult, ...]
+    quantized: Dict[str, QuantizedTensor]
+    skips: Tuple[Skip, ...]
+    modified: bool
+    shared_bytes: int
+
+    def save(self, path: Union[str, Path], force: bool = False) -> int:
+        """Write the new graph atomically; return the number of bytes.
+
+        Raises:
+            InputError: the file exists and ``force`` is not set, or it cannot be written.
+        """
+        return save(self.graph, path, force)
+
+
+def rewrite(graph: Graph, plan: Plan, progress: Optional[Progress] = None) -> RewriteResult:
+    """Carry out a plan.
+
+    Raises:
+        InputError: the plan is for another graph or does not fit this one.
+        QuantizationError: a weight holds NaN or Inf.
+    """
+    if plan.graph_digest is not None and plan.graph_digest != graph.digest:
+        raise InputError(
+            "the plan was made for another graph (its digest is "
+            f"{plan.graph_digest[:12]}..., this graph's {graph.digest[:12]}...): make a new plan"
+        )
+    view = build(graph)
+    view.check()
+    sites = {site.weight: site for site in locate_in(view).sites}
+    return _Rewriter(graph, view, sites).run(plan, progress)
+
+
+def rewrite_surveyed(
+    graph: Graph,
+    view: View,
+    sites: Sequence[WeightSite],
+    plan: Plan,
+    progress: Optional[Progress] = None,
+) -> RewriteResult:
+    """Carry out a plan on a graph that is already surveyed; see ``rewrite``."""
+    return _Rewriter(graph, view, {site.weight: site for site in sites}).run(plan, progress)
+
+
+class _Rewriter:
+    """One run over one graph."""
+
+    def __init__(self, graph: Graph, view: View, sites: Dict[str, WeightSite]) -> None:
+        self._graph = graph
+        self._view = view
+        self._sites = sites
+        self._names = Names(graph)
+        self._tables = Tables(self._names.root)
+        self._table_prefix = f"{self._names.root}_table"
+
+    def run(self, plan: Plan, progress: Optional[Progress]) -> RewriteResult:
+        edits: List[Edit] = []
+        weights: List[WeightResult] = []
+        quantized: Dict[str, QuantizedTensor] = {}
+        shared = 0
+        for number, item in enumerate(plan.items, 1):
+            site = self._site(item)
+            node = self._view.scopes[site.scope].nodes[site.node]
+            codes, error = self._quantize(node, item)
+            own = self._edits(site, node, item, codes)
+            before, after, tables = self._sizes(own)
+            shared += tables
+            weights.append(
+                WeightResult(item, error, before or site.nbytes, after or site.nbytes, bool(own))
+            )
+            quantized[item.weight] = codes
+            edits.extend(own)
+            if progress is not None:
+                progress(number, len(plan.items), item.weight)
+        graph = apply(self._graph, edits) if edits else self._graph
+        invariants.check(self._graph, graph, edits)
+        return RewriteResult(
+            graph, tuple(edits), tuple(weights), quantized, plan.skips, bool(edits), shared
+        )
+
+    def _site(self, item: PlanItem) -> WeightSite:
+        site = self._sites.get(item.weight)
+        if site is None:
+            raise InputError(
+                f"the plan names {item.weight!r}, which is no weight of this graph: make a new plan"
+            )
+        form = item.form
+        fits = True
+        if isinstance(form, Split):
+            chosen = split.choose(self._view.main, site)
+            fits = chosen is not None and chosen.axis == form.axis
+            fits = fits and sum(form.sizes) == site.shape[form.axis] and min(form.sizes) > 0
+        elif isinstance(form, Rows):
+            fits = rows.choose(self._view.main, site, item.scheme) is not None
+            fits = fits and (not form.sizes or sum(form.sizes) == site.shape[0])
+        if not fits:
+            raise InputError(f"the plan's form for {item.weight!r} does not fit: make a new plan")
+        return site
+
+    def _quantize(self, node: Node, item: PlanItem) -> Tuple[QuantizedTensor, WeightError]:
+        tensor = node.tensor()
+        assert tensor is not None
+        try:
+            quantized, error = quantize_with_error(tensor.numpy(), item.scheme)
+        except QuantizationError as problem:
+            raise QuantizationError(
+                f"weight {item.weight!r} cannot be quantized: {problem}; mend the model, or keep "
+                f"it float with --exclude {item.weight!r}"
+            ) from problem
+        if tensor.content is not None:
+            release(tensor.content)
+        return quantized, error
+
+    def _edits(
+        self, site: WeightSite, node: Node, item: PlanItem, quantized: QuantizedTensor
+    ) -> Tuple[Edit, ...]:
+        if item.storage == BAKE:
+            baked = bake.build(node, site.dtype, quantized)
+            return () if _same_values(node, baked) else replace_by(site.scope, node.name, [baked])
+        if item.storage == DEQUANT and isinstance(item.form, Split):
+            return self._split(site, node, item, quantized, item.form)
+        if item.storage == DEQUANT and isinstance(item.form, Rows):
+            return self._rows(site, node, item, quantized, item.form)
+        builder = Builder(Place.of(site.scope, node), self._names.prefix())
+        if item.storage == DEQUANT:
+            dequant.build(
+                builder,
+                self._tables,
+                site.shape,
+                site.dtype,
+                item.scheme,
+                item.stored_bits,
+                quantized,
+            )
+        else:
+            fake_quant.build(builder, site.dtype, quantized)
+        return replace_by(site.scope, node.name, builder.nodes)
+
+    def _split(
+        self,
+        site: WeightSite,
+        node: Node,
+        item: PlanItem,
+        quantized: QuantizedTensor,
+        form: Split,
+    ) -> Tuple[Edit, ...]:
+        place = Place.of(site.scope, node)
+        nodes: List[Node] = []
+        refs = []
+        for piece in split.pieces(quantized, form):
+            prefix = self._names.prefix()
+            inner = Builder(Place("", f"{prefix}/value", place.device, place.control, {}), prefix)
+            shape = piece.codes.shape
+            dequant.build(
+                inner, self._tables, shape, site.dtype, item.scheme, item.stored_bits, piece
+            )
+            nodes.extend(inner.nodes)
+            refs.append(inner.place.name)
+        outer = Builder(place, self._names.prefix(), nodes)
+        split.join_weight(outer, refs, form.axis, site.dtype)
+        edits = replace_by("", node.name, nodes)
+        return edits + self._consumers(site, site.consumers, refs, form)
+
+    def _consumers(
+        self, site: WeightSite, consumers: Sequence[Any], refs: Sequence[str], form: Split
+    ) -> Tuple[Edit, ...]:
+        edits: Tuple[Edit, ...] = ()
+        for consumer in consumers:
+            nodes = split.rewrite_consumer(
+                self._view.main, consumer, refs, site.dtype, form, self._names.prefix
+            )
+            edits += replace_by("", consumer.node, nodes)
+        return edits
+
+    def _rows(
+        self,
+        site: WeightSite,
+        node: Node,
+        item: PlanItem,
+        quantized: QuantizedTensor,
+        form: Rows,
+    ) -> Tuple[Edit, ...]:
+        place = Place.of(site.scope, node)
+        builder = Builder(place, self._names.prefix())
+        stored = rows.store(builder, site.shape, item.scheme, item.stored_bits, quantized)
+        refs = []
+        begin = 0
+        for size in form.sizes:
+            piece = Builder(place, self._names.prefix(), builder.nodes)
+            refs.append(rows.decode_piece(piece, self._tables, stored, begin, size, site.dtype))
+            begin += size
+        rows.decode_all(builder, self._tables, stored, site.shape[0], site.dtype)
+        edits = replace_by("", node.name, builder.nodes)
+        others = []
+        for consumer in site.consumers:
+            if not rows.gathers_rows(self._view.main, consumer):
+                others.append(consumer)
+                continue
+            target = self._view.main.nodes[consumer.node]
+            inner = Builder(Place.of("", target), self._names.prefix())
+            nodes = rows.rewrite_gather(inner, self._tables, target, stored, site.dtype)
+            edits += replace_by("", target.name, nodes)
+        return edits + self._consumers(site, others, refs, Split(0, form.sizes))
+
+    def _sizes(self, edits: Sequence[Edit]) -> Tuple[int, int, int]:
+        """Bytes of the replaced nodes before, of the new nodes, and of shared tables among them."""
+        before = after = tables = 0
+        for edit in edits:
+            size = edit.node.nbytes + _framing(edit.node.nbytes)
+            if edit.node.name.startswith(self._table_prefix):
+                tables += size
+                continue
+            after += size
+            old = self._view.scopes[edit.scope].nodes.get(edit.node.name)
+            if old is not None and old.frame is not None:
+                before += old.frame.nbytes
+        return before, after, tables
+
+
+def _framing(size: int) -> int:
+    """Bytes of tag and length in front of a node of ``size`` bytes."""
+    length = 1
+    while size >= 0x80:
+        size >>= 7
+        length += 1
+    return 1 + length
+
+
+def _same_values(node: Node, baked: Node) -> bool:
+    old, new = node.tensor(), baked.tensor()
+    assert old is not None and new is not None
+    return bool(np.array_equal(old.numpy(), new.numpy()))
