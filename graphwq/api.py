@@ -61,11 +61,17 @@ def quantize(
     graph = _graph(graph)
     if plan is not None:
         return rewrite(graph, with_storage(plan, storage), progress)
+    return quantize_with(graph, Options(bits=bits, storage=storage or "dequant", **options), progress)
+
+
+def quantize_with(
+    graph: Graph, options: Options, progress: Optional[Progress] = None
+) -> RewriteResult:
+    """Quantize a graph in one go, surveying it once; see ``quantize``."""
     view = build(graph)
     view.check()
     survey = locate_in(view)
-    wishes = Options(bits=bits, storage=storage or "dequant", **options)
-    made = plan_survey(view, survey, wishes, None)
+    made = plan_survey(view, survey, options, None)
     return rewrite_surveyed(graph, view, survey.sites, made, progress)
 
 

@@ -1,0 +1,75 @@
+"""The command line: finds the command, turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import List, Optional, Sequence
+
+from graphwq import __version__
+from graphwq.cli.text import one_line
+from graphwq.errors import GraphWQError
+
+#: Command -> what it is for. The module graphwq.cli.NAME has ``configure`` and ``run``.
+COMMANDS = {
+    "inspect": "show the weights of a graph, where they go, and whether they are quantized",
+    "plan": "decide what to do with every weight and write that down as JSON",
+    "quantize": "quantize the weights of a graph and write the new graph",
+}
+
+INTERNAL_ERROR = 70
+INTERRUPTED = 130
+
+
+def build_parser(command: Optional[str] = None) -> argparse.ArgumentParser:
+    """The parser; only ``command`` (all where None) is configured, to start quickly."""
+    parser = argparse.ArgumentParser(
+        prog="graphwq",
+        description="Quantize the weights of frozen TensorFlow 1.x graphs, without training.",
+        epilog="exit status: 0 fine, 1 findings, 2 bad input, 70 an error in graphwq itself",
+    )
+    parser.add_argument("--version", action="version", version=f"graphwq {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, about in COMMANDS.items():
+        sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+        if command in (None, name):
+            import_module(f"graphwq.cli.{name}").configure(sub)
+    return parser
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run one command and return the exit status."""
+    arguments: List[str] = list(sys.argv[1:] if argv is None else argv)
+    named = next((item for item in arguments if item in COMMANDS), "")
+    try:
+        options = build_parser(named).parse_args(arguments)
+        status: int = import_module(f"graphwq.cli.{options.command}").run(options)
+        sys.stdout.flush()
+        return status
+    except GraphWQError as error:
+        _complain(f"error: {error}")
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        _complain("interrupted; nothing was written")
+        return INTERRUPTED
+    except MemoryError:
+        _complain("error: not enough memory for this graph; run it on a larger machine")
+        return GraphWQError.exit_code
+    except Exception as error:
+        if os.environ.get("GRAPHWQ_DEBUG"):
+            traceback.print_exc()
+        _complain(
+            f"internal error: {type(error).__name__}: {error} (a bug in graphwq; "
+            "set GRAPHWQ_DEBUG=1 for the traceback and report it)"
+        )
+        return INTERNAL_ERROR
+
+
+def _complain(message: str) -> None:
+    print(f"graphwq: {one_line(message)}", file=sys.stderr)

@@ -1,0 +1,120 @@
+"""The options that ``plan`` and ``quantize`` share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Optional, Tuple
+
+from graphwq.errors import InputError
+from graphwq.rewrite.plan import STORAGES, Rule
+from graphwq.rewrite.planner import GRANULARITIES, Options
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is to be quantized and how."""
+    group = parser.add_argument_group("what and how")
+    group.add_argument("--bits", type=_number, metavar="N", help="2..8 (default 8)")
+    group.add_argument(
+        "--storage",
+        choices=STORAGES,
+        help="dequant: integers and arithmetic, the small file (default); bake: float constants "
+        "with the quantized values; fake_quant: behind FakeQuant ops",
+    )
+    group.add_argument(
+        "--granularity",
+        choices=GRANULARITIES,
+        help="which values share a scale: an output channel (default), the whole tensor, or a "
+        "group of input channels within an output channel",
+    )
+    group.add_argument(
+        "--group-size", type=_number, metavar="N", help="input channels in a group (default 32)"
+    )
+    group.add_argument(
+        "--rule",
+        action="append",
+        default=[],
+        metavar="PATTERN=BITS",
+        help="other bits (or 'float') for the weights whose name matches a shell pattern; may be "
+        "repeated, the last match wins",
+    )
+    group.add_argument(
+        "--include", action="append", default=[], metavar="PATTERN", help="only these weights"
+    )
+    group.add_argument(
+        "--exclude", action="append", default=[], metavar="PATTERN", help="not these weights"
+    )
+    group.add_argument(
+        "--ops", metavar="OP,OP", help="only weights used by these ops (Conv2D,MatMul)"
+    )
+    group.add_argument(
+        "--min-elements", type=_number, metavar="N", help="leave smaller weights as they are"
+    )
+    group.add_argument(
+        "--keep-larger",
+        action="store_true",
+        help="also quantize weights whose integer form is not smaller on disk",
+    )
+    group.add_argument(
+        "--scale-bits",
+        type=_number,
+        metavar="N",
+        help="significant bits of a scale, 24 (default) down to 8; 16 lets FakeQuant ops stand on "
+        "the weights themselves",
+    )
+
+
+def from_arguments(arguments: argparse.Namespace) -> Options:
+    """The Options that the arguments ask for.
+
+    Raises:
+        InputError: a rule or number is wrong.
+    """
+    chosen = {
+        "bits": arguments.bits,
+        "storage": arguments.storage,
+        "granularity": arguments.granularity,
+        "group_size": arguments.group_size,
+        "min_elements": arguments.min_elements,
+        "scale_bits": arguments.scale_bits,
+    }
+    if arguments.group_size is not None and arguments.granularity is None:
+        chosen["granularity"] = "group"
+    return Options(
+        rules=tuple(_rule(item) for item in arguments.rule),
+        include=tuple(arguments.include),
+        exclude=tuple(arguments.exclude),
+        ops=_listed(arguments.ops),
+        keep_larger=arguments.keep_larger,
+        **{key: value for key, value in chosen.items() if value is not None},
+    )
+
+
+def given(arguments: argparse.Namespace) -> Tuple[str, ...]:
+    """Those of these options, apart from --storage, that stand on the command line."""
+    names = ("bits", "granularity", "group_size", "rule", "include", "exclude", "ops")
+    names += ("min_elements", "keep_larger", "scale_bits")
+    return tuple(
+        "--" + name.replace("_", "-") for name in names if getattr(arguments, name) not in (None, [], False)
+    )
+
+
+def _number(value: str) -> int:
+    try:
+        return int(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number") from error
+
+
+def _rule(item: str) -> Rule:
+    pattern, sign, bits = item.rpartition("=")
+    if not sign or not pattern:
+        raise InputError(f"--rule {item!r}: write PATTERN=BITS, for example 'conv1/*=4'")
+    if bits == "float":
+        return Rule(pattern, None)
+    if not bits.isdigit():
+        raise InputError(f"--rule {item!r}: {bits!r} is neither a number of bits nor 'float'")
+    return Rule(pattern, int(bits))
+
+
+def _listed(value: Optional[str]) -> Tuple[str, ...]:
+    return tuple(item.strip() for item in (value or "").split(",") if item.strip())

@@ -1,0 +1,77 @@
+"""Tables, progress bars and JSON: what all commands print with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
+
+from graphwq.cli import text
+from graphwq.survey.sites import Reason, Skip
+
+_WIDTH_OF_A_FILE = 180
+
+#: Constants that nobody would take for a weight: counted, not listed.
+_ORDINARY = {Reason.SCALAR.value, Reason.NOT_A_WEIGHT.value, Reason.EMPTY.value}
+
+
+def print_json(data: Any) -> None:
+    """Write data to stdout as JSON."""
+    json.dump(data, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table to stdout; a column whose name ends in ``>`` is aligned to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        right = column.endswith(">")
+        table.add_column(
+            Text(column.rstrip(">")), justify="right" if right else "left", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*[Text(cell) for cell in row])
+    terminal = sys.stdout.isatty()
+    Console(width=None if terminal else _WIDTH_OF_A_FILE, highlight=False).print(table)
+
+
+def print_skips(skips: Sequence[Skip]) -> None:
+    """Write what was left as it is: the surprising ones one by one, the others as counts."""
+    listed = [skip for skip in skips if skip.reason not in _ORDINARY]
+    if listed:
+        rows = [(text.name(skip.node), skip.reason, text.one_line(skip.detail)) for skip in listed]
+        print_table("left as they are", ("node", "reason", "detail"), rows)
+    counts = Counter(skip.reason for skip in skips if skip.reason in _ORDINARY)
+    if counts:
+        parts = [f"{count} {reason}" for reason, count in sorted(counts.items())]
+        print(f"other float constants, no weights: {', '.join(parts)}")
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Optional[Callable[[int, int, str], None]]]:
+    """A progress bar on stderr; None where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+
+        def step(done: int, total: int, _weight: str) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield step
+
+
+def names(values: Sequence[int]) -> str:
+    """Axes for a table."""
+    return ",".join(str(value) for value in values) or "-"

@@ -1,0 +1,111 @@
+"""``graphwq quantize``: a frozen graph in, the same graph with quantized weights out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from graphwq import api
+from graphwq.cli import options, output, text
+from graphwq.errors import InputError
+from graphwq.graphdef.atomic import check_output
+from graphwq.graphdef.mapping import read_file
+from graphwq.graphdef.source import load
+from graphwq.rewrite.plan import Plan
+from graphwq.rewrite.run import RewriteResult, WeightResult
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("graph", metavar="IN", type=Path, help="a frozen graph (.pb or .pbtxt)")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", type=Path, required=True, help="write the new graph here"
+    )
+    parser.add_argument("--plan", metavar="PLAN.json", type=Path, help="carry out this plan")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options.configure(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Quantize one graph."""
+    inputs = [arguments.graph] + ([arguments.plan] if arguments.plan else [])
+    plan = _read_plan(arguments)
+    wishes = options.from_arguments(arguments)
+    check_output(arguments.output, inputs, arguments.force)
+    graph = load(arguments.graph)
+    with output.progress("quantizing") as step:
+        if plan is None:
+            result = api.quantize_with(graph, wishes, step)
+        else:
+            result = api.quantize(graph, storage=arguments.storage, plan=plan, progress=step)
+    after = result.save(arguments.output, arguments.force)
+    before = arguments.graph.stat().st_size
+    if arguments.json:
+        output.print_json(_to_json(arguments, result, before, after))
+    else:
+        _print(arguments, result, before, after)
+    return 0
+
+
+def _read_plan(arguments: argparse.Namespace) -> Optional[Plan]:
+    if arguments.plan is None:
+        return None
+    clash = options.given(arguments)
+    if clash:
+        raise InputError(f"{clash[0]} has no effect with --plan: leave it out, or make a new plan")
+    try:
+        return Plan.loads(str(read_file(arguments.plan), "utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{arguments.plan} is not a plan: it is no UTF-8 text") from error
+    except InputError as error:
+        if str(error).startswith(("cannot read", str(arguments.plan))):
+            raise
+        raise InputError(f"{arguments.plan}: {error}") from error
+
+
+def _to_json(
+    arguments: argparse.Namespace, result: RewriteResult, before: int, after: int
+) -> Dict[str, Any]:
+    return {
+        "input": str(arguments.graph),
+        "output": str(arguments.output),
+        "bytes_before": before,
+        "bytes_after": after,
+        "shared_bytes": result.shared_bytes,
+        "modified": result.modified,
+        "weights": [weight.to_json() for weight in result.weights],
+        "skips": [skip.to_json() for skip in result.skips],
+    }
+
+
+def _print(
+    arguments: argparse.Namespace, result: RewriteResult, before: int, after: int
+) -> None:
+    if result.weights:
+        columns = ("weight", "bits>", "storage", "SQNR dB>", "max error>", "before>", "after>")
+        rows = [_row(weight) for weight in result.weights]
+        output.print_table(f"{text.plural(len(rows), 'weight')} quantized", columns, rows)
+    else:
+        print("nothing to quantize: the output is a copy of the input")
+    output.print_skips(result.skips)
+    if result.weights and not result.modified:
+        print("every weight was on its grid already: the output is a copy of the input")
+    print(
+        f"{text.one_line(str(arguments.graph))} {text.size(before)} -> "
+        f"{text.one_line(str(arguments.output))} {text.size(after)} "
+        f"({text.ratio(after, before)})"
+    )
+
+
+def _row(weight: WeightResult) -> tuple:
+    return (
+        text.name(weight.item.weight),
+        str(weight.item.scheme.num_bits),
+        weight.item.storage,
+        text.decibel(weight.error.sqnr_db),
+        f"{weight.error.max_abs_error:.3g}",
+        text.size(weight.bytes_before),
+        text.size(weight.bytes_after),
+    )

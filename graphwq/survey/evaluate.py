@@ -1,0 +1,114 @@
+"""Evaluating constant subgraphs in numpy: the few ops that dequantization is made of."""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, List, Optional
+
+import numpy as np
+
+from graphwq.errors import InputError
+from graphwq.graphdef import dtypes
+from graphwq.graphdef.node import Node, TensorRef, attr_of_bool, attr_of_int, attr_of_type
+from graphwq.survey.view import ScopeView
+
+#: Larger results are refused: no weight of a graph that protobuf can hold is larger.
+_MAX_ELEMENTS = 1 << 31
+
+Inputs = List[np.ndarray]
+
+
+def _fake_quant(node: Node, inputs: Inputs) -> np.ndarray:
+    """tensorflow/core/kernels/fake_quant_ops_functor.h, in float32."""
+    value, low, high = inputs
+    first = np.float32(1 if attr_of_bool(node, "narrow_range") else 0)
+    last = np.float32((1 << attr_of_int(node, "num_bits", 8)) - 1)
+    scale = (high - low) / (last - first)
+    zero = np.clip(np.rint(first - low / scale), first, last).astype(np.float32)
+    low, high = (first - zero) * scale, (last - zero) * scale
+    clamped = np.maximum(np.minimum(value, high), low) - low
+    result = np.floor(clamped * (np.float32(1) / scale) + np.float32(0.5)) * scale + low
+    return np.asarray(result, np.float32)
+
+
+def _range(_node: Node, inputs: Inputs) -> np.ndarray:
+    start, limit, delta = (item.reshape(()) for item in inputs)
+    if delta == 0 or abs((limit - start) / delta) > _MAX_ELEMENTS:
+        raise InputError("a Range of absurd length")
+    return np.arange(start, limit, delta, dtype=start.dtype)
+
+
+def _slice(_node: Node, inputs: Inputs) -> np.ndarray:
+    value, begin, size = inputs
+    window = tuple(
+        slice(int(start), None if length == -1 else int(start + length))
+        for start, length in zip(begin, size)
+    )
+    return value[window]
+
+
+def _cast(node: Node, inputs: Inputs) -> np.ndarray:
+    target = dtypes.NUMPY.get(attr_of_type(node, "DstT"))
+    if target is None:
+        raise InputError(f"node {node.name!r} casts to a type that cannot be read")
+    return inputs[0].astype(target)
+
+
+_OPS: Dict[str, Callable[[Node, Inputs], np.ndarray]] = {
+    "Identity": lambda _node, inputs: inputs[0],
+    "Cast": _cast,
+    "Add": lambda _node, inputs: inputs[0] + inputs[1],
+    "AddV2": lambda _node, inputs: inputs[0] + inputs[1],
+    "Sub": lambda _node, inputs: inputs[0] - inputs[1],
+    "Mul": lambda _node, inputs: inputs[0] * inputs[1],
+    "Floor": lambda _node, inputs: np.floor(inputs[0]),
+    "FloorMod": lambda _node, inputs: np.mod(inputs[0], inputs[1]),
+    "Range": _range,
+    "ExpandDims": lambda _node, inputs: np.expand_dims(inputs[0], int(inputs[1])),
+    "Reshape": lambda _node, inputs: inputs[0].reshape(tuple(int(size) for size in inputs[1])),
+    "Slice": _slice,
+    "Gather": lambda _node, inputs: np.take(inputs[0], inputs[1], 0),
+    "GatherV2": lambda _node, inputs: np.take(inputs[0], inputs[1], int(inputs[2])),
+    "ConcatV2": lambda _node, inputs: np.concatenate(inputs[:-1], int(inputs[-1])),
+    "Transpose": lambda _node, inputs: inputs[0].transpose(tuple(int(axis) for axis in inputs[1])),
+    "FakeQuantWithMinMaxVars": _fake_quant,
+    "FakeQuantWithMinMaxVarsPerChannel": _fake_quant,
+}
+
+
+def evaluate(view: ScopeView, name: str) -> Optional[np.ndarray]:
+    """The value of a node's first output, or None where it is not made of constants alone.
+
+    Raises:
+        InputError: the constants do not fit together.
+    """
+    known: Dict[str, np.ndarray] = {}
+    pending = [name]
+    while pending:
+        current = pending[-1]
+        node = view.nodes.get(current)
+        if current in known:
+            pending.pop()
+            continue
+        if node is None:
+            return None
+        if node.op == "Const":
+            tensor = node.tensor()
+            if tensor is None or tensor.size > _MAX_ELEMENTS:
+                return None
+            known[current] = tensor.numpy()
+            pending.pop()
+            continue
+        inputs = [TensorRef.parse(item).node for item in node.data_inputs]
+        missing = [item for item in inputs if item not in known]
+        if node.op not in _OPS or len(pending) > len(view.nodes):
+            return None
+        if missing:
+            pending.extend(missing)
+            continue
+        try:
+            with np.errstate(all="ignore"):
+                known[current] = _OPS[node.op](node, [known[item] for item in inputs])
+        except (ValueError, IndexError, TypeError) as error:
+            raise InputError(f"node {current!r} cannot be computed: {error}") from error
+        pending.pop()
+    return known[name]

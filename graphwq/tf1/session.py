@@ -1,0 +1,110 @@
+"""Running a graph in TensorFlow 1.15 (the only way into a tf.Session)."""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+from typing import Dict, List, Mapping, Optional, Sequence
+
+import numpy as np
+
+from graphwq.errors import InputError, MissingDependencyError
+from graphwq.graphdef.graph import Graph
+
+
+def tensorflow() -> ModuleType:
+    """The ``tf.compat.v1`` module, its log quiet.
+
+    Raises:
+        MissingDependencyError: TensorFlow is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import tensorflow as tf
+    except ImportError as error:
+        raise MissingDependencyError(
+            "running a graph needs TensorFlow: install graphwq[tf] on Python 3.7"
+        ) from error
+    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
+    return tf.compat.v1  # type: ignore[no-any-return]
+
+
+class Runner:
+    """A graph in a session of its own.
+
+    Args:
+        graph: to be run.
+        optimize: leave TensorFlow's graph optimizers on (as users run it); off, every op of the
+            graph is executed as it stands.
+        threads: intra-op threads; 1 makes sums reproducible.
+
+    Raises:
+        InputError: TensorFlow cannot import the graph; the message is TensorFlow's.
+        MissingDependencyError: TensorFlow is not installed.
+    """
+
+    def __init__(self, graph: Graph, optimize: bool = True, threads: int = 1) -> None:
+        tf = tensorflow()
+        proto = tf.GraphDef.FromString(graph.to_bytes())
+        self.graph = tf.Graph()
+        with self.graph.as_default():
+            try:
+                tf.import_graph_def(proto, name="")
+            except (ValueError, KeyError, tf.errors.OpError) as error:
+                raise InputError(f"TensorFlow cannot import the graph: {_first(error)}") from error
+        self._tf = tf
+        self._session = tf.Session(graph=self.graph, config=_config(tf, optimize, threads))
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session.close()
+
+    def run(
+        self, outputs: Sequence[str], feeds: Optional[Mapping[str, np.ndarray]] = None
+    ) -> Dict[str, np.ndarray]:
+        """Fetch tensors by name (``node:0``), feeding tensors by name.
+
+        Raises:
+            InputError: an unknown tensor, a feed that does not fit, or an op that fails.
+        """
+        names: List[str] = list(outputs)
+        try:
+            values = self._session.run(names, feed_dict=dict(feeds or {}))
+        except (ValueError, TypeError, KeyError, self._tf.errors.OpError) as error:
+            raise InputError(f"TensorFlow cannot run the graph: {_first(error)}") from error
+        return dict(zip(names, values))
+
+    def make_callable(self, outputs: Sequence[str], feeds: Sequence[str] = ()):  # type: ignore[no-untyped-def]
+        """A function of the feeds' values that runs the session with as little overhead as can be."""
+        fetches = [self.graph.get_tensor_by_name(name) for name in outputs]
+        fed = [self.graph.get_tensor_by_name(name) for name in feeds]
+        return self._session.make_callable(fetches, feed_list=fed)
+
+
+def _config(tf: ModuleType, optimize: bool, threads: int):  # type: ignore[no-untyped-def]
+    config = tf.ConfigProto(
+        intra_op_parallelism_threads=threads,
+        inter_op_parallelism_threads=1,
+        device_count={"GPU": 0},
+        allow_soft_placement=True,
+    )
+    if not optimize:
+        options = config.graph_options
+        options.optimizer_options.opt_level = tf.OptimizerOptions.L0
+        options.rewrite_options.disable_meta_optimizer = True
+    return config
+
+
+def _first(error: Exception) -> str:
+    lines = str(getattr(error, "message", error)).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
