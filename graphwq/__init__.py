@@ -37,7 +37,7 @@ _PUBLIC = {
     "save": "graphwq.graphdef.source",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:

@@ -61,7 +61,9 @@ def quantize(
     graph = _graph(graph)
     if plan is not None:
         return rewrite(graph, with_storage(plan, storage), progress)
-    return quantize_with(graph, Options(bits=bits, storage=storage or "dequant", **options), progress)
+    return quantize_with(
+        graph, Options(bits=bits, storage=storage or "dequant", **options), progress
+    )
 
 
 def quantize_with(

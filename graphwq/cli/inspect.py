@@ -119,8 +119,8 @@ def _print(
             )
             for item in stored
         ]
-        columns = ("weight", "shape", "bits", "storage", "scale axes", "bytes>")
-        output.print_table(f"{len(found)} stored quantized", columns, found)
+        headings = ("weight", "shape", "bits", "storage", "scale axes", "bytes>")
+        output.print_table(f"{len(found)} stored quantized", headings, found)
     output.print_skips(survey.skips)
     _verdict(survey, grids, stored)
 

@@ -91,10 +91,12 @@ def from_arguments(arguments: argparse.Namespace) -> Options:
 
 def given(arguments: argparse.Namespace) -> Tuple[str, ...]:
     """Those of these options, apart from --storage, that stand on the command line."""
-    names = ("bits", "granularity", "group_size", "rule", "include", "exclude", "ops")
-    names += ("min_elements", "keep_larger", "scale_bits")
+    names = ["bits", "granularity", "group_size", "rule", "include", "exclude", "ops"]
+    names += ["min_elements", "keep_larger", "scale_bits"]
     return tuple(
-        "--" + name.replace("_", "-") for name in names if getattr(arguments, name) not in (None, [], False)
+        "--" + name.replace("_", "-")
+        for name in names
+        if getattr(arguments, name) not in (None, [], False)
     )
 
 

@@ -16,7 +16,9 @@ from graphwq.rewrite.planner import make_plan
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("graph", metavar="IN", type=Path, help="a frozen graph (.pb or .pbtxt)")
-    parser.add_argument("-o", "--output", metavar="PLAN.json", type=Path, help="write the plan here")
+    parser.add_argument(
+        "-o", "--output", metavar="PLAN.json", type=Path, help="write the plan here"
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     options.configure(parser)

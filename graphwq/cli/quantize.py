@@ -80,9 +80,7 @@ def _to_json(
     }
 
 
-def _print(
-    arguments: argparse.Namespace, result: RewriteResult, before: int, after: int
-) -> None:
+def _print(arguments: argparse.Namespace, result: RewriteResult, before: int, after: int) -> None:
     if result.weights:
         columns = ("weight", "bits>", "storage", "SQNR dB>", "max error>", "before>", "after>")
         rows = [_row(weight) for weight in result.weights]

@@ -53,11 +53,11 @@ def decibel(value: float) -> str:
 
 
 def ratio(after: int, before: int) -> str:
-    """after / before in per cent."""
+    """After / before in per cent."""
     return f"{100.0 * after / before:.1f} %" if before else "-"
 
 
-def shape(dims: "tuple[int, ...] | list[int]") -> str:
+def shape(dims: tuple[int, ...] | list[int]) -> str:
     """3x3x64x128."""
     return "x".join(str(dim) for dim in dims) or "scalar"
 

@@ -1,0 +1,1 @@
+"""A graph as bytes: wire format, nodes, tensors, reading and atomic writing."""

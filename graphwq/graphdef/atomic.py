@@ -34,7 +34,9 @@ def check_output(path: Path, inputs: Iterable[Path] = (), force: bool = False) -
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder} to write {path.name} in: create it first")
     if not os.access(str(folder), os.W_OK):
-        raise InputError(f"the folder {folder} is not writable: {path.name} cannot be written there")
+        raise InputError(
+            f"the folder {folder} is not writable: {path.name} cannot be written there"
+        )
 
 
 def write_atomically(path: Path, chunks: Iterable[Buffer], force: bool = False) -> int:

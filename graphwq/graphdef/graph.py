@@ -220,7 +220,7 @@ def _library_chunks(library: Library) -> Iterator[Buffer]:
 def _edited_library(
     library: Library, replacements: Dict[str, Dict[str, Sequence[Node]]]
 ) -> Library:
-    layout = tuple(
+    layout: Tuple[Union[Function, memoryview], ...] = tuple(
         _edited_function(item, replacements.get(item.name, {}))
         if isinstance(item, Function)
         else item

@@ -173,9 +173,7 @@ def parse_node(buffer: memoryview, begin: int, end: int, frame_begin: int) -> No
             op = text(buffer, value, stop, "a node's op")
         elif number == _DEVICE:
             device = text(buffer, value, stop, "a node's device")
-    return Node(
-        name, op, tuple(inputs), device, buffer[begin:end], None, buffer[frame_begin:end]
-    )
+    return Node(name, op, tuple(inputs), device, buffer[begin:end], None, buffer[frame_begin:end])
 
 
 AttrInput = Union[AttrValue, bytes]
@@ -262,7 +260,7 @@ def new_const(
     )
     if data is None:
         return Node(name, "Const", inputs, device, raw)
-    payload = memoryview(np.ascontiguousarray(data, item).reshape(-1)).cast("B")
+    payload = memoryview(np.ascontiguousarray(data, item).reshape(-1).data).cast("B")
     return Node(name, "Const", inputs, device, raw, payload if size else None)
 
 

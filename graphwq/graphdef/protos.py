@@ -1,7 +1,7 @@
 """The protobuf classes, from tensorboard: they need no TensorFlow and load in 0.03 s.
 
-They live in a proto package of their own, so a later ``import tensorflow`` does not clash. Graphs go
-to and from TensorFlow as bytes.
+They live in a proto package of their own, so a later ``import tensorflow`` does not clash. Graphs
+go to and from TensorFlow as bytes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: schemes, scales, codes, packing, metrics. Knows no graph."""

@@ -16,8 +16,8 @@ Shape = Tuple[int, ...]
 def merge_axes(shape: Shape, kept: Shape) -> Tuple[Shape, Shape]:
     """Shapes of weight and scale with as few axes as possible, for walking along axis 0.
 
-    Neighbouring axes that are both kept or both reduced become one and axes of size 1 vanish, so the
-    pieces below are about equally long whatever the layout: (3, 3, 64, 128) kept (3,) ->
+    Neighbouring axes that are both kept or both reduced become one and axes of size 1 vanish, so
+    the pieces below are about equally long whatever the layout: (3, 3, 64, 128) kept (3,) ->
     (576, 128) and (1, 128).
     """
     flat: List[int] = []

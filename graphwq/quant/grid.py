@@ -41,8 +41,8 @@ def detect(weight: np.ndarray, kept: Iterable[Tuple[int, ...]]) -> Optional[Grid
     """Find the coarsest symmetric grid with a point at 0 that holds all values, or None.
 
     Tries one scale for all, then one per index of each of ``kept``. In each group the step is
-    absmax / k for the smallest k in 1..127 that works. Groups of fewer than three different
-    magnitudes fit anything, so at least one group must have more, or nearly all must be so (2 bits).
+    absmax / k for the smallest k in 1..127 that works. Arrays of so few values that any would do
+    are none.
     """
     if weight.size < 2 or not np.isfinite(weight).all():
         return None

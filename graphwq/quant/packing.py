@@ -1,9 +1,9 @@
 """Codes of 2..8 bits in bytes, without a wasted bit.
 
 A code q of b bits is stored as u = q + 2^(b-1), 0 <= u < 2^b. The bits of u are cut into planes of
-4, 2 or 1 bits, most significant first (3 = 2+1, 5 = 4+1, 6 = 4+2, 7 = 4+2+1). A plane of p bits packs
-8/p neighbouring codes into a byte, the first one in the lowest bits; the last byte is filled with
-zeros. Eight bits are stored as int8 as they are.
+4, 2 or 1 bits, most significant first (3 = 2+1, 5 = 4+1, 6 = 4+2, 7 = 4+2+1). A plane of p bits
+packs 8/p neighbouring codes into a byte, the first one in the lowest bits; the last byte is filled
+with zeros. Eight bits are stored as int8 as they are.
 
     q = sum over the planes of (digit * weight) - 2^(b-1),   weight = 2^(bits below the plane)
 """

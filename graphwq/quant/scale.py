@@ -1,9 +1,10 @@
 """Choosing the scale: absmax, in a form that the MNN converter reproduces.
 
 ``scale = absmax / T`` with T = 2^(num_bits-1) - 1, the formula of mnncompress' WeightQuantizer
-without its epsilon (the converter adds none). The converter derives its scale anew from the largest
-value it sees, ``fl(fl(T * s) / T)``; a scale that this maps to itself survives conversion. One
-application of the map gives such a scale, and ``fl(absmax / T)`` of a float32 absmax is one already.
+without its epsilon (the converter adds none). The converter derives its scale anew from the
+largest value it sees, ``fl(fl(T * s) / T)``; a scale that this maps to itself survives conversion.
+One application of the map gives such a scale, and ``fl(absmax / T)`` of a float32 absmax is one
+already.
 """
 
 from __future__ import annotations

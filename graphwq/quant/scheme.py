@@ -93,7 +93,7 @@ def check_num_bits(num_bits: int) -> None:
 
 @dataclass(frozen=True)
 class QuantizedTensor:
-    """A quantized weight: ``value = float32(codes - zero_point) * scale``, in float32, in this order.
+    """A quantized weight: ``value = float32(codes - zero_point) * scale``, computed in float32.
 
     Attributes:
         codes: int8, shape of the weight.
@@ -114,9 +114,7 @@ class QuantizedTensor:
         granularity = self.scheme.granularity
         if isinstance(granularity, PerGroup):
             size = self.codes.shape[granularity.axis]
-            scale = np.take(
-                scale, group_index(size, granularity.group_size), axis=granularity.axis
-            )
+            scale = np.take(scale, group_index(size, granularity.group_size), axis=granularity.axis)
         return scale[begin:end] if scale.shape[0] > 1 else scale
 
     def dequantize(self) -> np.ndarray:

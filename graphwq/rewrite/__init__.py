@@ -1,0 +1,1 @@
+"""Plans, and carrying them out: one small module per storage form."""

@@ -43,9 +43,7 @@ def _cut(shape: Tuple[int, ...], axis: int, size: int) -> Tuple[int, ...]:
     return shape[:axis] + (size,) + shape[axis + 1 :]
 
 
-def _whole(
-    place: Place, tables: Tables, shape: Tuple[int, ...], dtype: int, item: PlanItem
-) -> int:
+def _whole(place: Place, tables: Tables, shape: Tuple[int, ...], dtype: int, item: PlanItem) -> int:
     builder = Builder(place, _PREFIX)
     dequant.build(builder, tables, shape, dtype, item.scheme, item.stored_bits, None)
     return builder.nbytes
@@ -58,5 +56,3 @@ def table_nbytes(planes: Tuple[Plane, ...]) -> int:
     for plane in planes:
         tables.ref(builder, plane)
     return builder.nbytes
-
-

@@ -1,13 +1,13 @@
 """Reading a stored form back: from the node that carries a weight's name to codes and scales.
 
-The inverse of ``dequant`` and ``fake_quant``, by structure alone: the node is a Mul of something that
-is computed from constants with whole numbers as its values, and of a scale.
+The inverse of ``dequant`` and ``fake_quant``, by structure alone: the node is a Mul of something
+that is computed from constants with whole numbers as its values, and of a scale.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def stored_weights(view: View) -> Tuple[StoredWeight, ...]:
     """Every weight of the graph that is stored as integers or behind a FakeQuant on codes."""
     found = []
     for name, scope in view.scopes.items():
-        parts = set()
+        parts: Set[str] = set()
         weights: List[StoredWeight] = []
         for node in scope.scope.nodes:
             stored = decode(scope, node)

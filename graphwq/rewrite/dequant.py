@@ -51,7 +51,7 @@ def multiply(builder: Builder, value: str, scale: str, dtype: int) -> None:
 def scale_ref(
     builder: Builder, shape: Shape, scheme: QuantScheme, scale: Optional[np.ndarray]
 ) -> str:
-    """The scale as a constant that broadcasts against the weight; groups are repeated by a Gather."""
+    """The scale as a constant that broadcasts to the weight; a Gather repeats it over groups."""
     granularity = scheme.granularity
     ref = builder.const("scale", dtypes.DT_FLOAT, scale_shape(shape, granularity), scale)
     if isinstance(granularity, PerGroup):

@@ -1,10 +1,10 @@
 """The ``fake_quant`` storage form: a float Const behind TensorFlow's FakeQuant op.
 
 The op computes ``floor((x - min) / s + 0.5) * s + min`` in float32 (tensorflow/core/kernels/
-fake_quant_ops_functor.h), which is ``code * scale`` exactly only where the products are exact. With a
-scale of at most 16 significant bits they are, and the op stands on the weight itself. With a full
-float32 scale it stands on the codes (whose grid is 1) and the scale is multiplied after it: then the
-weights are bit for bit those of the other forms.
+fake_quant_ops_functor.h), which is ``code * scale`` exactly only where the products are exact. With
+a scale of at most 16 significant bits they are, and the op stands on the weight itself. With a full
+float32 scale it stands on the codes (whose grid is 1) and the scale is multiplied after it: then
+the weights are bit for bit those of the other forms.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _inverse(order: Tuple[int, ...]) -> List[int]:
     return [order.index(axis) for axis in range(len(order))]
 
 
-def _transpose(builder: Builder, name: str, value: str, perm: "Tuple[int, ...] | List[int]") -> str:
+def _transpose(builder: Builder, name: str, value: str, perm: Tuple[int, ...] | List[int]) -> str:
     return builder.op(
         name,
         "Transpose",

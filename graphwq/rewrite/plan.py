@@ -28,7 +28,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Split:
-    """Weight and consumers are cut along ``axis`` into pieces of ``sizes`` that TensorFlow folds."""
+    """Weight and consumers are cut along ``axis`` into pieces that TensorFlow folds."""
 
     axis: int
     sizes: Tuple[int, ...]

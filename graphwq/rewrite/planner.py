@@ -32,6 +32,7 @@ from graphwq.rewrite.plan import (
     Plan,
     PlanItem,
     Rule,
+    Split,
     Whole,
 )
 from graphwq.survey.locate import locate_in
@@ -202,10 +203,10 @@ def _form(view: View, site: WeightSite, scheme: QuantScheme) -> Form:
         return Whole()
     scope = view.scopes[site.scope]
     form = rows.choose(scope, site, scheme) or split.choose(scope, site)
-    if isinstance(form, split.Split) and isinstance(scheme.granularity, PerGroup):
-        if scheme.granularity.axis == form.axis:
-            return Whole()
-    return form or Whole()
+    along = scheme.granularity.axis if isinstance(scheme.granularity, PerGroup) else None
+    if form is None or (isinstance(form, Split) and form.axis == along):
+        return Whole()
+    return form
 
 
 def _place(view: View, site: WeightSite) -> Tuple[Place, Node]:
@@ -261,5 +262,3 @@ def _drop_larger(view: View, sites: Sequence[WeightSite], fates: Sequence[_Fate]
                 fate = Skip(site.weight, Reason.NOT_SMALLER.value, detail)
         result.append(fate)
     return result
-
-

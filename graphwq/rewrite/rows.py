@@ -78,6 +78,7 @@ def store(
     """Add the constants of a table; without ``quantized`` they only have a size."""
     rows, row_shape = shape[0], shape[1:]
     codes = None if quantized is None else quantized.codes
+    stored: Tuple[str, ...]
     if stored_bits == 8:
         stored = (builder.const("codes", dtypes.DT_INT8, shape, codes),)
     else:
@@ -102,9 +103,7 @@ def store(
     return StoredRows(stored, scale, per_row, stored_bits, row_shape)
 
 
-def decode_all(
-    builder: Builder, tables: Tables, stored: StoredRows, rows: int, dtype: int
-) -> None:
+def decode_all(builder: Builder, tables: Tables, stored: StoredRows, rows: int, dtype: int) -> None:
     """Add the whole table under the weight's own name."""
     leading = builder.ints("rows", [rows])
     value = _decode(builder, tables, stored, stored.codes, leading)
@@ -166,7 +165,7 @@ def _decode(
     builder: Builder,
     tables: Tables,
     stored: StoredRows,
-    codes: "Tuple[str, ...] | List[str]",
+    codes: Tuple[str, ...] | List[str],
     leading: str,
 ) -> str:
     """Rows of codes -> float32 [leading..., row_shape...]; ``leading`` names a shape."""

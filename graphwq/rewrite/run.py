@@ -309,5 +309,6 @@ def _framing(size: int) -> int:
 
 def _same_values(node: Node, baked: Node) -> bool:
     old, new = node.tensor(), baked.tensor()
-    assert old is not None and new is not None
+    assert old is not None
+    assert new is not None
     return bool(np.array_equal(old.numpy(), new.numpy()))

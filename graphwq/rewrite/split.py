@@ -96,17 +96,13 @@ def choose(view: ScopeView, site: WeightSite) -> Optional[Split]:
     return Split(axis, sizes)
 
 
-def pieces(
-    quantized: Optional[QuantizedTensor], form: Split
-) -> List[Optional[QuantizedTensor]]:
-    """The pieces of a quantized weight (None where there are no values yet)."""
-    if quantized is None:
-        return [None] * len(form.sizes)
+def pieces(quantized: QuantizedTensor, form: Split) -> List[QuantizedTensor]:
+    """The pieces of a quantized weight."""
     granularity = quantized.scheme.granularity
     kept = kept_axes(granularity, quantized.codes.ndim)
     if isinstance(granularity, PerGroup) and granularity.axis == form.axis:
         raise ValueError("a weight is not cut along the axis of its groups")
-    result: List[Optional[QuantizedTensor]] = []
+    result: List[QuantizedTensor] = []
     begin = 0
     for size in form.sizes:
         window = [slice(None)] * quantized.codes.ndim
@@ -121,9 +117,7 @@ def pieces(
 
 def join_weight(builder: Builder, refs: Sequence[str], axis: int, dtype: int) -> None:
     """Put the pieces together under the weight's own name, for whoever fetches it."""
-    builder.final(
-        "ConcatV2", (*refs, builder.ints("axis", axis)), **concat_attrs(len(refs), dtype)
-    )
+    builder.final("ConcatV2", (*refs, builder.ints("axis", axis)), **concat_attrs(len(refs), dtype))
 
 
 def rewrite_consumer(
@@ -142,8 +136,8 @@ def rewrite_consumer(
     for number, ref in enumerate(refs):
         for depth, passing in enumerate(cloned):
             name = f"enter{depth or ''}_{number}"
-            inputs = (ref, *passing.control_inputs)
-            ref = builder.op(name, passing.op, inputs, **_copied(passing))
+            passed = (ref, *passing.control_inputs)
+            ref = builder.op(name, passing.op, passed, **_copied(passing))
         inputs = list(node.inputs)
         inputs[consumer.slot] = ref
         if node.op == "Conv2DBackpropInput":
@@ -181,6 +175,4 @@ def _input_sizes(builder: Builder, node: Node, number: int, channels: int) -> st
     if axis < 3:
         parts.append(part("after", axis + 1, 3 - axis))
     zero = builder.ints(f"{name}_axis", 0)
-    return builder.op(
-        name, "ConcatV2", (*parts, zero), **concat_attrs(len(parts), dtypes.DT_INT32)
-    )
+    return builder.op(name, "ConcatV2", (*parts, zero), **concat_attrs(len(parts), dtypes.DT_INT32))

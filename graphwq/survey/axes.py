@@ -8,7 +8,7 @@ reshape). All functions return a new map, or None where the axes can no longer b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import FrozenSet, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple, Union
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class AxisMap:
         None where ``axes`` holds only some of the parts of a split axis: then no scale along the
         weight's axes is constant over what the consumer sums up.
         """
-        result = set()
-        parts: dict = {}
+        result: Set[int] = set()
+        parts: Dict[Tuple[int, int, FrozenSet[int]], Set[int]] = {}
         for axis in axes:
             origin = self.origins[axis]
             if isinstance(origin, Part):
@@ -176,9 +176,7 @@ def _product(sizes: Iterable[int]) -> int:
     return result
 
 
-def _runs(
-    old: Tuple[int, ...], new: Tuple[int, ...]
-) -> Iterable[Tuple[List[int], List[int]]]:
+def _runs(old: Tuple[int, ...], new: Tuple[int, ...]) -> Iterable[Tuple[List[int], List[int]]]:
     """Pairs of runs of axes with equal product, as short as can be."""
     left = right = 0
     while left < len(old) or right < len(new):

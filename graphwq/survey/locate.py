@@ -26,7 +26,7 @@ from graphwq.survey.sites import (
     WeightSite,
     qualified,
 )
-from graphwq.survey.view import ScopeView, View, build
+from graphwq.survey.view import View, build
 
 _VARIABLES = {
     "Variable": Source.VARIABLE,
@@ -36,8 +36,27 @@ _VARIABLES = {
 }
 _STORED = ("Const", "VariableV2", "Variable", "TemporaryVariable", "VarHandleOp", "NoOp")
 _ELEMENTWISE = frozenset(
-    "Add AddV2 AddN Sub Mul Div RealDiv Maximum Minimum Neg Abs Sign Round Floor Square Pow "
-    "FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel".split()
+    [
+        "Add",
+        "AddV2",
+        "AddN",
+        "Sub",
+        "Mul",
+        "Div",
+        "RealDiv",
+        "Maximum",
+        "Minimum",
+        "Neg",
+        "Abs",
+        "Sign",
+        "Round",
+        "Floor",
+        "Square",
+        "Pow",
+        "FakeQuantWithMinMaxArgs",
+        "FakeQuantWithMinMaxVars",
+        "FakeQuantWithMinMaxVarsPerChannel",
+    ]
 )
 _FAKE_QUANT = "FakeQuant"
 _MAX_PATH = 100
@@ -88,7 +107,7 @@ def _skip(scope: str, node: Node, reason: Reason, detail: str) -> Skip:
     return Skip(qualified(scope, node.name), reason.value, detail)
 
 
-def _candidate(scope: str, node: Node) -> "_Candidate | Skip | None":
+def _candidate(scope: str, node: Node) -> _Candidate | Skip | None:
     """A float Const or variable with a shape worth following, or the reason against it."""
     if node.op == "Const":
         dtype = attr_of_type(node, "dtype")
@@ -158,7 +177,7 @@ class _Finder:
             name: quantized.dequantizing_constants(scope) for name, scope in view.scopes.items()
         }
 
-    def examine(self, candidate: _Candidate) -> "WeightSite | Skip":
+    def examine(self, candidate: _Candidate) -> WeightSite | Skip:
         """Follow one candidate to its end."""
         scope, node = candidate.scope, candidate.node
         if node.name in self._dequantizing[scope]:
@@ -195,7 +214,7 @@ class _Finder:
             True,
         )
         pending = [first]
-        seen = {(candidate.scope, candidate.node.name, None)}
+        seen: Set[Tuple[str, str, Optional[int]]] = {first[:3]}
         while pending:
             step = pending.pop()
             scope, name, port = step[:3]
@@ -293,7 +312,9 @@ class _Finder:
                 detail = f"{other.op} {other.name} already quantizes it in the graph"
                 return _skip(scope, node, Reason.ALREADY_QUANTIZED, detail)
             if len(candidate.shape) > 1 and self._leads_to_weight(where, other):
-                detail = f"{other.op} {other.name} computes with it before an op uses it as a weight"
+                detail = (
+                    f"{other.op} {other.name} computes with it before an op uses it as a weight"
+                )
                 return _skip(scope, node, Reason.ARITHMETIC, detail)
         _, other, slot = walk.others[0]
         detail = f"used by {other.op} {other.name} (input {slot}), which takes no weight there"

@@ -1,7 +1,7 @@
 """The ops that use weights: which input the weight is and which of its axes the op keeps.
 
-One row per op: the number of the data input -> a function from the node and the weight's rank to the
-axes that stay in the result (the channels), or None where they cannot be known. Sources: the op
+One row per op: the number of the data input -> a function from the node and the weight's rank to
+the axes that stay in the result (the channels), or None where they cannot be known. Sources: the op
 definitions of TensorFlow 1.15 (tensorflow/core/ops) and the layouts documented there.
 """
 

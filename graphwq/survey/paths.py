@@ -161,7 +161,7 @@ PASS_OPS = (
 JOINING_OPS = ("ConcatV2", "Concat", "Pack")
 
 _FIRST: Dict[str, Step] = {
-    **{op: _same for op in PASS_OPS},
+    **dict.fromkeys(PASS_OPS, _same),
     "Cast": _cast,
     "ExpandDims": _expand_dims,
     "Squeeze": _squeeze,

@@ -10,10 +10,31 @@ from graphwq.survey.view import ScopeView
 
 #: The ops between integer codes and the multiplication with their scale.
 _DECODING = frozenset(
-    "Cast Gather GatherV2 Reshape Add AddV2 Sub ConcatV2 Slice Identity Transpose ExpandDims".split()
+    [
+        "Cast",
+        "Gather",
+        "GatherV2",
+        "Reshape",
+        "Add",
+        "AddV2",
+        "Sub",
+        "ConcatV2",
+        "Slice",
+        "Identity",
+        "Transpose",
+        "ExpandDims",
+    ]
 )
 _UPSTREAM = _DECODING | frozenset(
-    "Mul FloorMod Floor Range Const FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel".split()
+    [
+        "Mul",
+        "FloorMod",
+        "Floor",
+        "Range",
+        "Const",
+        "FakeQuantWithMinMaxVars",
+        "FakeQuantWithMinMaxVarsPerChannel",
+    ]
 )
 
 

@@ -129,7 +129,7 @@ def build(graph: Graph) -> View:
     for scope in graph.scopes:
         if scope.name in scopes:
             raise InputError(
-                f"the function {scope.name!r} is defined twice: the graph is broken, export it again"
+                f"two functions are named {scope.name!r}: the graph is broken, export it again"
             )
         scopes[scope.name] = _build_scope(scope)
     return View(scopes)

@@ -1,0 +1,1 @@
+"""All that needs TensorFlow 1.15."""

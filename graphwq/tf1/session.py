@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from types import ModuleType
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -84,14 +84,14 @@ class Runner:
             raise InputError(f"TensorFlow cannot run the graph: {_first(error)}") from error
         return dict(zip(names, values))
 
-    def make_callable(self, outputs: Sequence[str], feeds: Sequence[str] = ()):  # type: ignore[no-untyped-def]
-        """A function of the feeds' values that runs the session with as little overhead as can be."""
+    def make_callable(self, outputs: Sequence[str], feeds: Sequence[str] = ()) -> Any:
+        """A function of the feeds' values that runs the session with little overhead."""
         fetches = [self.graph.get_tensor_by_name(name) for name in outputs]
         fed = [self.graph.get_tensor_by_name(name) for name in feeds]
         return self._session.make_callable(fetches, feed_list=fed)
 
 
-def _config(tf: ModuleType, optimize: bool, threads: int):  # type: ignore[no-untyped-def]
+def _config(tf: ModuleType, optimize: bool, threads: int) -> Any:
     config = tf.ConfigProto(
         intra_op_parallelism_threads=threads,
         inter_op_parallelism_threads=1,
