@@ -1,6 +1,6 @@
 """``python -m graphwq``."""
 
-from graphwq.cli.main import main
+from graphwq.cli.main import entry
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(entry())

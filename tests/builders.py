@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
+from tensorboard.compat.proto.function_pb2 import FunctionDef
 
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
@@ -18,7 +19,7 @@ from graphwq.graphdef.node import (
     new_node,
 )
 from graphwq.graphdef.protos import AttrValue
-from graphwq.graphdef.wire import delimited
+from graphwq.graphdef.wire import delimited, varint
 
 _FLOAT_OPS = {
     "Add", "AddV2", "BiasAdd", "BatchMatMul", "BatchMatMulV2", "Concat", "ConcatV2", "Conv2D",
@@ -29,7 +30,10 @@ _FLOAT_OPS = {
 
 
 def encode(value: Any) -> bytes:
-    """An attribute value from plain Python: bool, int, str/bytes, list of int, dtype by ('type', n)."""
+    """An attribute value from plain Python: bool, int, str, bytes, list of int.
+
+    Also ('type', n) for a dtype, ('types', [n, ...]) for several, ('func', name) for a function.
+    """
     if isinstance(value, AttrValue):
         return value.SerializeToString(deterministic=True)
     if isinstance(value, bool):
@@ -42,6 +46,13 @@ def encode(value: Any) -> bytes:
         return attr_string(value)
     if isinstance(value, tuple) and value and value[0] == "type":
         return attr_type(value[1])
+    if isinstance(value, tuple) and value and value[0] in ("types", "func"):
+        special = AttrValue()
+        if value[0] == "func":
+            special.func.name = value[1]
+        else:
+            special.list.type.extend(value[1])
+        return special.SerializeToString(deterministic=True)
     if isinstance(value, (list, tuple)):
         attr = AttrValue()
         attr.list.i.extend(int(item) for item in value)
@@ -100,6 +111,75 @@ class GraphBuilder:
             encoded.setdefault("T", attr_type(dtypes.DT_FLOAT))
         return self.add(new_node(name, op, tuple(inputs), encoded, device))
 
+    def variable(
+        self, name: str, shape: Optional[Sequence[int]], dtype: int = dtypes.DT_FLOAT, op: str = ""
+    ) -> str:
+        """A VariableV2 (or another variable ``op``); a shape of None is unknown."""
+        attr = AttrValue()
+        if shape is None:
+            attr.shape.unknown_rank = True
+        else:
+            for size in shape:
+                attr.shape.dim.add().size = size
+        attrs = {"dtype": attr_type(dtype), "shape": attr.SerializeToString(deterministic=True)}
+        return self.add(new_node(name, op or "VariableV2", (), attrs))
+
+    def cast(self, name: str, x: str, source: int, target: int) -> str:
+        """A Cast."""
+        return self.op(name, "Cast", [x], SrcT=("type", source), DstT=("type", target))
+
+    def gather(self, name: str, table: str, ids: str, axis: Optional[str] = None) -> str:
+        """A Gather of int32 indices, or a GatherV2 where ``axis`` is given."""
+        types: Dict[str, Any] = {
+            "Tparams": ("type", dtypes.DT_FLOAT),
+            "Tindices": ("type", dtypes.DT_INT32),
+        }
+        if axis is None:
+            return self.op(name, "Gather", [table, ids], **types)
+        types["Taxis"] = ("type", dtypes.DT_INT32)
+        return self.op(name, "GatherV2", [table, ids, axis], **types)
+
+    def function(
+        self,
+        name: str,
+        arguments: Sequence[Tuple[str, int]],
+        body: GraphBuilder,
+        returns: Sequence[Tuple[str, str, int]] = (),
+    ) -> str:
+        """A FunctionDef in the library.
+
+        Args:
+            name: of the function.
+            arguments: (name, DataType) each.
+            body: holds its nodes; their inputs are written as in a function (``node:output:0``).
+            returns: (name, ``node:output:0``, DataType) each.
+        """
+        function = FunctionDef()
+        function.signature.name = name
+        for argument, dtype in arguments:
+            function.signature.input_arg.add(name=argument, type=dtype)
+        for result, value, dtype in returns:
+            function.signature.output_arg.add(name=result, type=dtype)
+            function.ret[result] = value
+        parts = [function.SerializeToString(deterministic=True)]
+        parts += [delimited(3, bytes(node.to_bytes())) for node in body.nodes]
+        self.functions.append(b"".join(parts))
+        return name
+
+    def call(
+        self,
+        name: str,
+        function: str,
+        inputs: Sequence[str],
+        op: str = "StatefulPartitionedCall",
+        types: Sequence[int] = (),
+        results: Sequence[int] = (dtypes.DT_FLOAT,),
+    ) -> str:
+        """A call of a function; ``types`` of its inputs are float32 where not given."""
+        given = list(types) or [dtypes.DT_FLOAT] * len(inputs)
+        attrs = {"f": ("func", function), "Tin": ("types", given), "Tout": ("types", list(results))}
+        return self.op(name, op, inputs, **attrs)
+
     def conv(self, name: str, x: str, w: str, stride: int = 1, padding: str = "SAME") -> str:
         """A Conv2D in NHWC."""
         return self.op(name, "Conv2D", [x, w], strides=[1, stride, stride, 1], padding=padding)
@@ -115,7 +195,7 @@ class GraphBuilder:
     def to_bytes(self, producer: int = 134) -> bytes:
         """The serialized GraphDef."""
         parts = [delimited(1, bytes(node.to_bytes())) for node in self.nodes]
-        parts.append(delimited(4, b"\x08" + bytes([producer & 0x7F | 0x80, producer >> 7])))
+        parts.append(delimited(4, b"\x08" + varint(producer)))
         if self.functions:
             library = b"".join(delimited(1, function) for function in self.functions)
             parts.append(delimited(2, library))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import traceback
@@ -69,6 +70,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             "set GRAPHWQ_DEBUG=1 for the traceback and report it)"
         )
         return INTERNAL_ERROR
+
+
+def entry() -> int:
+    """The console script: ``main`` in a process that ends with it.
+
+    Such a process makes no garbage that is worth looking for, and looking through the nodes of a
+    large graph again and again takes a tenth of the time.
+    """
+    gc.disable()
+    return main()
 
 
 def _complain(message: str) -> None:

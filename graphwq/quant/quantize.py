@@ -143,9 +143,14 @@ def _codes(
         np.multiply(ratio, step, out=ratio)
         np.subtract(ratio, block, out=error, dtype=error_dtype)
         worst = max(worst, float(error.max()), -float(error.min()))
-        noise += float(np.square(error, out=error).sum())
-        signal += float(np.square(block, out=error, dtype=error_dtype).sum())
+        noise += _sum(np.square(error, out=error))
+        signal += _sum(np.square(block, out=error, dtype=error_dtype))
     return codes, WeightError(signal, noise, worst)
+
+
+def _sum(values: np.ndarray) -> float:
+    """Sum in float64 of the sums along axis 0, which are quick and do not depend on threads."""
+    return float(np.add.reduce(np.add.reduce(values, axis=0), axis=None, dtype=np.float64))
 
 
 def _quantize_groups(

@@ -57,7 +57,10 @@ class Place:
 
 @dataclass
 class Builder:
-    """Collects the nodes that replace the node at ``place``; inner names start with ``prefix``."""
+    """Collects the nodes that replace the node at ``place``; inner names start with ``prefix``.
+
+    Attributes that have their op's default value are left out; TensorFlow puts them in.
+    """
 
     place: Place
     prefix: str
@@ -149,13 +152,7 @@ class Builder:
 
     def reshape(self, name: str, value: str, shape: str, dtype: int) -> str:
         """Reshape to the shape that ``shape`` names."""
-        return self.op(
-            name,
-            "Reshape",
-            (value, shape),
-            T=attr_type(dtype),
-            Tshape=attr_type(dtypes.DT_INT32),
-        )
+        return self.op(name, "Reshape", (value, shape), T=attr_type(dtype))
 
     def slice(
         self,
@@ -181,11 +178,7 @@ class Builder:
 
 def concat_attrs(count: int, dtype: int) -> Dict[str, bytes]:
     """The attributes of a ConcatV2 of ``count`` tensors."""
-    return {
-        "N": attr_int(count),
-        "T": attr_type(dtype),
-        "Tidx": attr_type(dtypes.DT_INT32),
-    }
+    return {"N": attr_int(count), "T": attr_type(dtype)}
 
 
 def fake_quant_attrs(num_bits: int) -> Dict[str, bytes]:

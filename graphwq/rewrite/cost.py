@@ -18,9 +18,9 @@ _PREFIX = "wq000"
 class _KnownTables(Tables):
     """Tables that are already there and cost nothing."""
 
-    def ref(self, builder: Builder, plane: Plane) -> str:
+    def table(self, builder: Builder, plane: Plane) -> str:
         """The name of a table."""
-        return f"wq_table/b{plane.bits}s{plane.shift}/code"
+        return "wqt/4s1/digit"
 
 
 def dequant_nbytes(place: Place, site: WeightSite, item: PlanItem) -> int:
@@ -54,5 +54,5 @@ def table_nbytes(planes: Tuple[Plane, ...]) -> int:
     builder = Builder(Place("", "", "", (), {}), _PREFIX)
     tables = Tables("wq")
     for plane in planes:
-        tables.ref(builder, plane)
+        tables.table(builder, plane)
     return builder.nbytes

@@ -21,6 +21,8 @@ from graphwq.quant.scheme import PerGroup, QuantizedTensor, QuantScheme, group_i
 from graphwq.rewrite.builder import Builder, Shape
 from graphwq.rewrite.tables import Tables
 
+_FLOAT = dtypes.DT_FLOAT
+
 
 def build(
     builder: Builder,
@@ -44,7 +46,7 @@ def multiply(builder: Builder, value: str, scale: str, dtype: int) -> None:
     if dtype == dtypes.DT_FLOAT:
         builder.final("Mul", (value, scale), T=single)
         return
-    product = builder.op("float", "Mul", (value, scale), T=single)
+    product = builder.op("product", "Mul", (value, scale), T=single)
     builder.final("Cast", (product,), SrcT=single, DstT=attr_type(dtype))
 
 
@@ -70,24 +72,23 @@ def decoded_codes(
     """The codes as float32 of the weight's shape."""
     if stored_bits == 8:
         ref = builder.const("codes", dtypes.DT_INT8, shape, codes)
-        return builder.cast("float_codes", ref, dtypes.DT_INT8, dtypes.DT_FLOAT)
+        return builder.cast("float", ref, dtypes.DT_INT8, dtypes.DT_FLOAT)
     count = int(np.prod(shape, dtype=np.int64))
     packed = _packed(codes, stored_bits)
-    target = builder.ints("shape", shape)
+    target = tables.shape(builder, shape)
     total = ""
     for number, plane in enumerate(planes(stored_bits)):
         stored = plane.nbytes(count)
-        name = f"codes{number or ''}"
-        ref = builder.const(name, dtypes.DT_UINT8, (stored,), packed[number])
-        index = builder.cast(f"{name}_index", ref, dtypes.DT_UINT8, dtypes.DT_INT32)
-        table = tables.ref(builder, plane)
-        value = builder.gather(f"{name}_float", table, index, dtypes.DT_FLOAT, dtypes.DT_INT32)
+        mark = number or ""
+        ref = builder.const(f"codes{mark}", dtypes.DT_UINT8, (stored,), packed[number])
+        index = builder.cast(f"index{mark}", ref, dtypes.DT_UINT8, dtypes.DT_INT32)
+        table = tables.table(builder, plane)
+        value = builder.gather(f"digit{mark}", table, index, dtypes.DT_FLOAT, dtypes.DT_INT32)
         if stored * plane.per_byte != count:
-            flat = builder.ints(f"{name}_flat_shape", [-1])
-            value = builder.reshape(f"{name}_flat", value, flat, dtypes.DT_FLOAT)
-            value = builder.slice(f"{name}_cut", value, [0], [count])
-        value = builder.reshape(f"{name}_shaped", value, target, dtypes.DT_FLOAT)
-        total = builder.binary(f"{name}_sum", "Add", total, value) if total else value
+            value = builder.reshape(f"flat{mark}", value, tables.shape(builder, (-1,)), _FLOAT)
+            value = builder.slice(f"cut{mark}", value, [0], [count])
+        value = builder.reshape(f"float{mark}", value, target, _FLOAT)
+        total = builder.binary(f"sum{mark}", "Add", total, value) if total else value
     return total
 
 

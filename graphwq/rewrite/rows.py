@@ -131,7 +131,7 @@ def decode_piece(
     scale = stored.scale
     if stored.scale_per_row:
         scale = window("scale", scale, rank, dtypes.DT_FLOAT)
-    value = builder.binary("float", "Mul", value, scale)
+    value = builder.binary("product", "Mul", value, scale)
     if dtype == dtypes.DT_FLOAT:
         return value
     return builder.cast("value", value, dtypes.DT_FLOAT, dtype)
@@ -170,14 +170,14 @@ def _decode(
 ) -> str:
     """Rows of codes -> float32 [leading..., row_shape...]; ``leading`` names a shape."""
     if stored.stored_bits == 8:
-        return builder.cast("float_codes", codes[0], dtypes.DT_INT8, dtypes.DT_FLOAT)
+        return builder.cast("float", codes[0], dtypes.DT_INT8, dtypes.DT_FLOAT)
     length = int(np.prod(stored.row_shape, dtype=np.int64))
     target = _joined_shape(builder, "shape", leading, stored.row_shape)
     total = ""
     for number, (ref, plane) in enumerate(zip(codes, planes(stored.stored_bits))):
         name = f"plane{number or ''}"
         index = builder.cast(f"{name}_index", ref, dtypes.DT_UINT8, dtypes.DT_INT32)
-        table = tables.ref(builder, plane)
+        table = tables.table(builder, plane)
         value = builder.gather(f"{name}_float", table, index, dtypes.DT_FLOAT, dtypes.DT_INT32)
         full = plane.nbytes(length) * plane.per_byte
         if full != length:

@@ -21,6 +21,7 @@ from graphwq.rewrite import bake, dequant, fake_quant, invariants, rows, split
 from graphwq.rewrite.builder import Builder, Place
 from graphwq.rewrite.edits import Edit, apply, replace_by
 from graphwq.rewrite.names import Names
+from graphwq.rewrite.parallel import in_order
 from graphwq.rewrite.plan import BAKE, DEQUANT, Plan, PlanItem, Rows, Split
 from graphwq.rewrite.tables import Tables
 from graphwq.survey.locate import locate_in
@@ -132,17 +133,16 @@ class _Rewriter:
         self._sites = sites
         self._names = Names(graph)
         self._tables = Tables(self._names.root)
-        self._table_prefix = f"{self._names.root}_table"
 
     def run(self, plan: Plan, progress: Optional[Progress]) -> RewriteResult:
         edits: List[Edit] = []
         weights: List[WeightResult] = []
         quantized: Dict[str, QuantizedTensor] = {}
         shared = 0
-        for number, item in enumerate(plan.items, 1):
-            site = self._site(item)
-            node = self._view.scopes[site.scope].nodes[site.node]
-            codes, error = self._quantize(node, item)
+        work = [(item, self._site(item)) for item in plan.items]
+        computed = in_order(lambda pair: self._quantize(*pair), work)
+        for number, ((item, site), (codes, error)) in enumerate(zip(work, computed), 1):
+            node = self._node(site)
             own = self._edits(site, node, item, codes)
             before, after, tables = self._sizes(own)
             shared += tables
@@ -178,8 +178,11 @@ class _Rewriter:
             raise InputError(f"the plan's form for {item.weight!r} does not fit: make a new plan")
         return site
 
-    def _quantize(self, node: Node, item: PlanItem) -> Tuple[QuantizedTensor, WeightError]:
-        tensor = node.tensor()
+    def _node(self, site: WeightSite) -> Node:
+        return self._view.scopes[site.scope].nodes[site.node]
+
+    def _quantize(self, item: PlanItem, site: WeightSite) -> Tuple[QuantizedTensor, WeightError]:
+        tensor = self._node(site).tensor()
         assert tensor is not None
         try:
             quantized, error = quantize_with_error(tensor.numpy(), item.scheme)
@@ -288,7 +291,7 @@ class _Rewriter:
         before = after = tables = 0
         for edit in edits:
             size = edit.node.nbytes + _framing(edit.node.nbytes)
-            if edit.node.name.startswith(self._table_prefix):
+            if edit.node.name.startswith(self._tables.prefix):
                 tables += size
                 continue
             after += size

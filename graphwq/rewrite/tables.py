@@ -5,6 +5,8 @@ numbers 0..255, by ops that TensorFlow folds once when the session starts and MN
 converts:
 
     digit j of byte x = floor((x / 2^(bits*j)) mod 2^bits)
+
+All names here are short on purpose: each stands in the file for the node and for each of its uses.
 """
 
 from __future__ import annotations
@@ -16,57 +18,67 @@ import numpy as np
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import attr_type
 from graphwq.quant.packing import Plane
-from graphwq.rewrite.builder import Builder
+from graphwq.rewrite.builder import Builder, Shape
 
 _Key = Tuple[str, str, Tuple[str, ...]]
 
 
 class Tables:
-    """The tables that already stand in the graph, by scope, device, control inputs and plane."""
+    """What several weights share: decoding tables and shapes.
+
+    Shared are nodes of the same scope, device and control inputs.
+    """
 
     def __init__(self, root: str) -> None:
-        self._root = root
+        self.prefix = f"{root}t"
         self._places: Dict[_Key, int] = {}
         self._known: Dict[Tuple[_Key, object], str] = {}
 
-    def ref(self, builder: Builder, plane: Plane) -> str:
+    def table(self, builder: Builder, plane: Plane) -> str:
         """The table of a plane, float32 [256, per_byte]; its nodes are added where it is new."""
-        key = (builder.place.scope, builder.place.device, builder.place.control)
+        key, inner = self._inner(builder)
         if (key, plane) not in self._known:
-            number = self._places.setdefault(key, len(self._places))
-            inner = Builder(builder.place, f"{self._root}_table{number or ''}", builder.nodes)
-            if (key, None) not in self._known:
-                self._known[key, None] = _bytes(inner)
-            self._known[key, plane] = _table(inner, plane, self._known[key, None])
+            if (key, "byte") not in self._known:
+                self._known[key, "byte"] = _bytes(inner)
+            self._known[key, plane] = _table(inner, plane, self._known[key, "byte"])
         return self._known[key, plane]
+
+    def shape(self, builder: Builder, shape: Shape) -> str:
+        """A shape as int32 constant."""
+        key, inner = self._inner(builder)
+        if (key, shape) not in self._known:
+            name = "x".join(str(size) for size in shape)
+            self._known[key, shape] = inner.ints(name, shape)
+        return self._known[key, shape]
+
+    def _inner(self, builder: Builder) -> Tuple[_Key, Builder]:
+        key = (builder.place.scope, builder.place.device, builder.place.control)
+        number = self._places.setdefault(key, len(self._places))
+        prefix = f"{self.prefix}{number}" if number else self.prefix
+        return key, Builder(builder.place, prefix, builder.nodes)
 
 
 def _bytes(builder: Builder) -> str:
     """float32 [256, 1]: 0..255."""
     limits = [
         builder.floats(name, np.float32(value))
-        for name, value in (("zero", 0), ("end", 256), ("one", 1))
+        for name, value in (("from", 0), ("to", 256), ("by", 1))
     ]
-    numbers = builder.op("range", "Range", limits, Tidx=attr_type(dtypes.DT_FLOAT))
-    return builder.op(
-        "byte",
-        "ExpandDims",
-        (numbers, builder.ints("axis", 1)),
-        T=attr_type(dtypes.DT_FLOAT),
-        Tdim=attr_type(dtypes.DT_INT32),
-    )
+    numbers = builder.op("all", "Range", limits, Tidx=attr_type(dtypes.DT_FLOAT))
+    axis = builder.ints("axis", 1)
+    return builder.op("byte", "ExpandDims", (numbers, axis), T=attr_type(dtypes.DT_FLOAT))
 
 
 def _table(builder: Builder, plane: Plane, byte: str) -> str:
-    name = f"b{plane.bits}s{plane.shift}"
+    name = f"{plane.bits}s{plane.shift}" if plane.shift else f"{plane.bits}"
     shifts = np.exp2(-plane.bits * np.arange(plane.per_byte))
-    value = builder.binary(f"{name}/shifted", "Mul", byte, builder.floats(f"{name}/shift", shifts))
     base = builder.floats(f"{name}/base", np.float32(1 << plane.bits))
-    value = builder.binary(f"{name}/rest", "FloorMod", value, base)
+    value = builder.binary(f"{name}/down", "Mul", byte, builder.floats(f"{name}/by", shifts))
+    value = builder.binary(f"{name}/mod", "FloorMod", value, base)
     value = builder.op(f"{name}/digit", "Floor", (value,), T=attr_type(dtypes.DT_FLOAT))
     if plane.shift:
         factor = builder.floats(f"{name}/factor", np.float32(1 << plane.shift))
-        value = builder.binary(f"{name}/scaled", "Mul", value, factor)
+        value = builder.binary(f"{name}/up", "Mul", value, factor)
     if plane.offset:
         offset = builder.floats(f"{name}/offset", np.float32(plane.offset))
         value = builder.binary(f"{name}/code", "Add", value, offset)

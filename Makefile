@@ -1,0 +1,76 @@
+# Every target sets up what it needs. `make demo` and `make test` are all a new machine takes.
+
+PYTHON37 ?= $(shell scripts/find-python 3.7)
+MODERN   ?= $(shell scripts/find-python modern 2>/dev/null)
+VENV     := .venv
+BIN      := $(VENV)/bin
+JOBS     ?= 2
+PIP      := pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint format types test-37 test-modern corpus golden fixtures bench fuzz clean
+
+demo: $(VENV)/ready
+	@rm -rf out && mkdir -p out
+	$(BIN)/graphwq quantize fixtures/digits_cnn.pb -o out/digits_cnn_8bit.pb
+	@echo
+	$(BIN)/graphwq quantize fixtures/digits_cnn.pb -o out/digits_cnn_4bit.pb --bits 4
+	@echo
+	$(BIN)/python fixtures/accuracy.py fixtures/digits_cnn.pb out/digits_cnn_8bit.pb out/digits_cnn_4bit.pb
+
+test: lint types test-37 test-modern
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+types: $(VENV)/ready
+	$(BIN)/mypy
+
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-37: $(VENV)/ready
+	$(BIN)/python -m pytest -q -n $(JOBS)
+
+# The core without TensorFlow on a modern Python.
+test-modern:
+ifeq ($(MODERN),)
+	@echo "no Python 3.8 to 3.13 found: the tests of the core on a modern Python are left out"
+else
+	@$(MAKE) --no-print-directory .venv-modern/ready
+	.venv-modern/bin/python -m pytest -q -n $(JOBS) -m "not tf and not corpus"
+endif
+
+# All real graphs at all widths; takes about half an hour.
+corpus: $(VENV)/ready
+	$(BIN)/python -m pytest -q -n $(JOBS) -m corpus --corpus-widths 2,3,4,5,6,7,8
+
+golden: $(VENV)/ready
+	$(BIN)/python -m pytest -q -n $(JOBS) --update-golden
+	git diff --stat -- tests
+
+fixtures: $(VENV)/ready
+	$(BIN)/python fixtures/make.py
+
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/bench.py all --out benchmarks/RESULTS.md
+
+fuzz: $(VENV)/ready
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q -n $(JOBS) tests/laws
+
+$(VENV)/ready: setup.py
+	@test -n "$(PYTHON37)"
+	"$(PYTHON37)" -m venv --clear $(VENV)
+	$(BIN)/$(PIP) --upgrade "pip<24.1" wheel
+	$(BIN)/$(PIP) -e ".[dev,mnn]"
+	@touch $@
+
+.venv-modern/ready: setup.py
+	"$(MODERN)" -m venv --clear .venv-modern
+	.venv-modern/bin/$(PIP) -e ".[test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .venv-modern out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
