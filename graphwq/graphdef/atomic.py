@@ -21,7 +21,7 @@ def check_output(path: Path, inputs: Iterable[Path] = (), force: bool = False) -
 
     Raises:
         InputError: the output is one of the inputs (also through a link), exists while ``force`` is
-            not set, is a folder, or its folder is missing or not writable.
+            not set, is a folder or a device, or its folder is missing or not writable.
     """
     for source in inputs:
         if _same_file(path, source):
@@ -29,6 +29,8 @@ def check_output(path: Path, inputs: Iterable[Path] = (), force: bool = False) -
     folder = path.resolve().parent
     if path.is_dir():
         raise InputError(f"{path} is a folder: name the output file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no ordinary file: name another output file")
     if path.exists() and not force:
         raise InputError(f"{path} exists: add --force to replace it, or choose another name")
     if not folder.is_dir():

@@ -32,7 +32,8 @@ from graphwq.graphdef.wire import (
 
 _DTYPE, _SHAPE, _VERSION, _CONTENT = 1, 2, 3, 4
 _SHAPE_DIM, _SHAPE_UNKNOWN_RANK, _DIM_SIZE = 2, 3, 1
-_MAX_DIM = (1 << 63) - 1
+#: No machine holds a larger constant; nor does TensorFlow read one.
+_MAX_BYTES = 1 << 40
 
 _LIST_FIELD: Dict[int, str] = {
     dtypes.DT_FLOAT: "float_val",
@@ -199,16 +200,20 @@ def parse_tensor(raw: memoryview) -> Tensor:
     if shape is None or any(dim < 0 for dim in shape):
         raise InputError(f"a constant must have a full shape, this one declares {shape}")
     tensor = Tensor(dtype, shape, content, raw)
-    if tensor.size > _MAX_DIM:
+    if tensor.size * _itemsize(dtype) > _MAX_BYTES:
         raise InputError(f"a constant of shape {list(shape)} is larger than any machine's memory")
     if content is not None and dtype in dtypes.NUMPY:
-        needed = tensor.size * dtypes.NUMPY[dtype].itemsize
+        needed = tensor.size * _itemsize(dtype)
         if needed != len(content):
             raise InputError(
                 f"tensor_content has {len(content)} bytes, {dtypes.dtype_name(dtype)} "
                 f"{list(shape)} needs {needed}"
             )
     return tensor
+
+
+def _itemsize(dtype: int) -> int:
+    return dtypes.NUMPY[dtype].itemsize if dtype in dtypes.NUMPY else 1
 
 
 def encode_shape(shape: Tuple[int, ...]) -> bytes:

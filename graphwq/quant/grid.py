@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Optional, Tuple
+from typing import Any, Dict, Iterable, Optional, Tuple, Union
 
 import numpy as np
 
-from graphwq.quant.blocks import merge_axes
+from graphwq.quant.blocks import merge_axes, row_ranges
 from graphwq.quant.quantize import scale_shape
 from graphwq.quant.scheme import MAX_BITS, MIN_BITS, PerChannel, PerTensor, max_code
 
@@ -57,22 +57,20 @@ def _on_grid(weight: np.ndarray, axes: Tuple[int, ...]) -> Optional[Grid]:
     groups = _as_groups(weight, axes)
     if groups.shape[1] < 2:
         return None
-    step = max(1, groups.shape[0] // _PROBE_CHANNELS)
-    if _steps(groups[::step, :_PROBE_VALUES], groups[::step]) is None:
+    absmax = np.abs(groups).max(1).astype(np.float64)
+    some = slice(None, None, max(1, groups.shape[0] // _PROBE_CHANNELS))
+    if _steps(groups[some, :_PROBE_VALUES], absmax[some], 1) is None:
         return None
-    tops = _steps(groups, groups)
-    if tops is None:
+    tops = _steps(groups[:, :_PROBE_VALUES], absmax, 1)
+    if tops is not None:
+        tops = _steps(groups, absmax, tops)
+    if tops is None or not tops.any():
         return None
     largest = int(tops.max())
-    if largest == 0:
-        return None
     bits = next(bits for bits in range(MIN_BITS, MAX_BITS + 1) if largest <= max_code(bits))
     if groups.shape[1] <= 2 * max_code(bits) and groups.size <= 4 * max_code(bits):
         return None  # so few values that any would do
-    absmax = np.abs(groups).max(1, keepdims=True).astype(np.float32)
-    scale = np.where(tops[:, None] > 0, absmax / np.maximum(tops[:, None], 1), 1).astype(np.float32)
-    values = np.rint(groups / scale).astype(np.float32) * scale
-    return Grid(bits, axes, bool(np.array_equal(values.astype(weight.dtype), groups)))
+    return Grid(bits, axes, _is_exact(groups, absmax, tops))
 
 
 def _as_groups(weight: np.ndarray, axes: Tuple[int, ...]) -> np.ndarray:
@@ -85,17 +83,37 @@ def _as_groups(weight: np.ndarray, axes: Tuple[int, ...]) -> np.ndarray:
     return weight.reshape(flat_shape).transpose(kept + rest).reshape(groups, -1)
 
 
-def _steps(values: np.ndarray, whole: np.ndarray) -> Optional[np.ndarray]:
-    """Per group the smallest k such that all values are multiples of absmax / k; 0 for zeros."""
-    absmax = np.abs(whole).max(1, keepdims=True).astype(np.float64)
-    ratio = np.divide(values, absmax, out=np.zeros(values.shape), where=absmax > 0)
-    result = np.zeros(len(values), np.int64)
-    open_groups = np.flatnonzero(absmax[:, 0] > 0)
-    for k in range(1, max_code(MAX_BITS) + 1):
-        if not len(open_groups):
-            break
-        scaled = ratio[open_groups] * k
-        fits = (np.abs(scaled - np.rint(scaled)) <= k * _TOLERANCE).all(1)
-        result[open_groups[fits]] = k
-        open_groups = open_groups[~fits]
-    return None if len(open_groups) else result
+def _steps(
+    values: np.ndarray, absmax: np.ndarray, first: Union[int, np.ndarray]
+) -> Optional[np.ndarray]:
+    """Per group the smallest k >= ``first`` such that all values are multiples of absmax / k.
+
+    0 for a group of zeros; None where a group has no such k up to 127.
+    """
+    tops = np.broadcast_to(np.asarray(first, np.int64), absmax.shape).copy()
+    tops[absmax == 0] = 0
+    for begin, end in row_ranges(values.shape):
+        part = tops[begin:end]
+        pending = np.flatnonzero(part)
+        while len(pending):
+            ratio = (
+                values[begin:end][pending] / (absmax[begin:end][pending] / part[pending])[:, None]
+            )
+            misses = (np.abs(ratio - np.rint(ratio)) > part[pending][:, None] * _TOLERANCE).any(1)
+            pending = pending[misses]
+            part[pending] += 1
+            if len(pending) and part[pending].max() > max_code(MAX_BITS):
+                return None
+    return tops
+
+
+def _is_exact(groups: np.ndarray, absmax: np.ndarray, tops: np.ndarray) -> bool:
+    """Whether every value is float32(code) * float32(scale), bit for bit."""
+    single = absmax.astype(np.float32)
+    scale = np.where(tops > 0, single / np.maximum(tops, 1).astype(np.float32), np.float32(1))
+    for begin, end in row_ranges(groups.shape):
+        part, step = groups[begin:end], scale[begin:end, None]
+        values = np.rint(part / step).astype(np.float32) * step
+        if not np.array_equal(values.astype(groups.dtype), part):
+            return False
+    return True

@@ -89,7 +89,8 @@ class View:
         """Refuse a graph that no runtime can load.
 
         Raises:
-            InputError: an input names no node, or there is a cycle.
+            InputError: an input names no node, there is a cycle, or a constant does not match its
+                own shape.
         """
         for name, view in self.scopes.items():
             for node, missing in view.dangling:
@@ -100,6 +101,9 @@ class View:
                     f"exists{hint}: the graph is broken, export it again"
                 )
             view.topological_order()
+            for constant in view.scope.nodes:
+                if constant.op == "Const":
+                    constant.tensor()
 
     def called(self, node: Node) -> List[Tuple[str, int]]:
         """The functions that a node calls: (name, data slot at which their arguments begin)."""

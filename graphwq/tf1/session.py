@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from types import ModuleType
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -42,6 +42,10 @@ class Runner:
             graph is executed as it stands.
         threads: intra-op threads; 1 makes sums reproducible.
 
+    Attributes:
+        dropped: "op.attribute" of what a newer TensorFlow wrote and this one does not know. Such
+            attributes are left out, as TensorFlow itself does with those that have their default.
+
     Raises:
         InputError: TensorFlow cannot import the graph; the message is TensorFlow's.
         MissingDependencyError: TensorFlow is not installed.
@@ -50,6 +54,7 @@ class Runner:
     def __init__(self, graph: Graph, optimize: bool = True, threads: int = 1) -> None:
         tf = tensorflow()
         proto = tf.GraphDef.FromString(graph.to_bytes())
+        self.dropped = _drop_unknown_attributes(proto)
         self.graph = tf.Graph()
         with self.graph.as_default():
             try:
@@ -103,6 +108,24 @@ def _config(tf: ModuleType, optimize: bool, threads: int) -> Any:
         options.optimizer_options.opt_level = tf.OptimizerOptions.L0
         options.rewrite_options.disable_meta_optimizer = True
     return config
+
+
+def _drop_unknown_attributes(proto: Any) -> Tuple[str, ...]:
+    from tensorflow.python.framework import op_def_registry
+
+    known = op_def_registry.get_registered_ops()
+    bodies = [function.node_def for function in proto.library.function]
+    dropped: Dict[str, None] = {}
+    for nodes in [proto.node, *bodies]:
+        for node in nodes:
+            if node.op not in known:
+                continue
+            names = {attr.name for attr in known[node.op].attr}
+            for name in sorted(node.attr):
+                if name not in names and not name.startswith("_"):
+                    del node.attr[name]
+                    dropped[f"{node.op}.{name}"] = None
+    return tuple(dropped)
 
 
 def _first(error: Exception) -> str:
