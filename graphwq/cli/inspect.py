@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from graphwq.cli import output, text
+from graphwq.cli.about import about
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.mapping import release
@@ -28,11 +29,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Inspect one graph."""
     graph = load(arguments.graph)
-    view = build(graph)
-    problems = _problems(view)
-    survey = locate_in(view)
-    grids = {site.weight: _grid(view, site) for site in survey.sites}
-    stored = stored_weights(view)
+    with about(arguments.graph):
+        view = build(graph)
+        problems = _problems(view)
+        survey = locate_in(view)
+        grids = {site.weight: _grid(view, site) for site in survey.sites}
+        stored = stored_weights(view)
     for problem in problems:
         print(f"graphwq: warning: {text.one_line(problem)}", file=sys.stderr)
     if arguments.json:
@@ -144,7 +146,7 @@ def _describe(grid: Optional[Grid]) -> str:
     if grid is None:
         return "float"
     along = f" per axis {output.names(grid.axes)}" if grid.axes else " per tensor"
-    return f"{grid.num_bits} bit{along}"
+    return f"{grid.num_bits} bit{along}{'' if grid.symmetric else ', affine'}"
 
 
 def _verdict(

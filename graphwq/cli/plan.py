@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Tuple
 
 from graphwq.cli import options, output, text
+from graphwq.cli.about import about
 from graphwq.graphdef.atomic import check_output, write_atomically
 from graphwq.graphdef.source import load
 from graphwq.rewrite.plan import Plan, PlanItem, Rows, Split
@@ -29,7 +30,9 @@ def run(arguments: argparse.Namespace) -> int:
     wishes = options.from_arguments(arguments)
     if arguments.output is not None:
         check_output(arguments.output, (arguments.graph,), arguments.force)
-    plan = make_plan(load(arguments.graph), wishes)
+    graph = load(arguments.graph)
+    with about(arguments.graph):
+        plan = make_plan(graph, wishes)
     if arguments.output is not None:
         write_atomically(arguments.output, (plan.dumps().encode(),), arguments.force)
     if arguments.json:

@@ -8,6 +8,7 @@ from typing import Any, Dict, Optional
 
 from graphwq import api
 from graphwq.cli import options, output, text
+from graphwq.cli.about import about
 from graphwq.errors import InputError
 from graphwq.graphdef.atomic import check_output
 from graphwq.graphdef.mapping import read_file
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     wishes = options.from_arguments(arguments)
     check_output(arguments.output, inputs, arguments.force)
     graph = load(arguments.graph)
-    with output.progress("quantizing") as step:
+    with about(arguments.graph), output.progress("quantizing") as step:
         if plan is None:
             result = api.quantize_with(graph, wishes, step)
         else:
@@ -55,14 +56,11 @@ def _read_plan(arguments: argparse.Namespace) -> Optional[Plan]:
     clash = options.given(arguments)
     if clash:
         raise InputError(f"{clash[0]} has no effect with --plan: leave it out, or make a new plan")
-    try:
-        return Plan.loads(str(read_file(arguments.plan), "utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{arguments.plan} is not a plan: it is no UTF-8 text") from error
-    except InputError as error:
-        if str(error).startswith(("cannot read", str(arguments.plan))):
-            raise
-        raise InputError(f"{arguments.plan}: {error}") from error
+    with about(arguments.plan):
+        try:
+            return Plan.loads(str(read_file(arguments.plan), "utf-8"))
+        except UnicodeDecodeError as error:
+            raise InputError("not a plan: it is no UTF-8 text") from error
 
 
 def _to_json(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator, Optional, Union
+from typing import Optional, Set, Union
 
 from graphwq.errors import GraphWQError, InputError
 from graphwq.graphdef.atomic import write_atomically
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.mapping import read_file
-from graphwq.graphdef.wire import Buffer, WireError
+from graphwq.graphdef.wire import WireError, fields
 
 TEXT_SUFFIXES = (".pbtxt", ".prototxt", ".textproto")
 
@@ -92,6 +92,11 @@ def _recognize(data: memoryview) -> Optional[str]:
     for offset, magic, what in _KNOWN:
         if bytes(data[offset : offset + len(magic)]) == magic:
             return what
+    if _is_meta_graph(data):
+        return (
+            "a MetaGraph (.meta), not a frozen graph: its variables are in a checkpoint; freeze it "
+            "first"
+        )
     if data[0] == 0x08 and _top_level(data) <= {1, 2}:
         return (
             "a SavedModel, not a frozen graph: freeze it first (freeze_graph turns its variables "
@@ -100,20 +105,21 @@ def _recognize(data: memoryview) -> Optional[str]:
     return None
 
 
-def _top_level(data: memoryview) -> set:
-    return set(_numbers(data))
+def _is_meta_graph(data: memoryview) -> bool:
+    """MetaGraphDef: MetaInfoDef (1), GraphDef (2), saver (3), collections (4), signatures (5)...
+
+    A GraphDef has no fields beyond 4.
+    """
+    numbers = _top_level(data)
+    return {1, 2} <= numbers <= set(range(1, 8)) and not numbers <= {1, 2, 4}
 
 
-def _numbers(data: memoryview) -> Iterator[int]:
-    from graphwq.graphdef.wire import fields
-
+def _top_level(data: memoryview) -> Set[int]:
+    """The numbers of the top-level fields; -1 among them where the bytes are no message."""
+    numbers: Set[int] = set()
     try:
         for number, _, _, _, _ in fields(data):
-            yield number
+            numbers.add(number)
     except WireError:
-        yield -1
-
-
-def size_of(chunks: Iterator[Buffer]) -> int:
-    """Bytes in a sequence of buffers."""
-    return sum(memoryview(chunk).nbytes for chunk in chunks)
+        numbers.add(-1)
+    return numbers

@@ -26,23 +26,31 @@ class Grid:
         num_bits: the smallest width that holds all codes.
         axes: along which the scale varies; () for one scale.
         exact: every value is float32(code) * float32(scale), bit for bit.
+        symmetric: 0 is a grid point and the codes lie around it; else the grid is min + code * step
+            (the Graph Transform Tool's ``round_weights``).
     """
 
     num_bits: int
     axes: Tuple[int, ...]
     exact: bool
+    symmetric: bool = True
 
     def to_json(self) -> Dict[str, Any]:
         """The grid as JSON data."""
-        return {"num_bits": self.num_bits, "axes": list(self.axes), "exact": self.exact}
+        return {
+            "num_bits": self.num_bits,
+            "axes": list(self.axes),
+            "exact": self.exact,
+            "symmetric": self.symmetric,
+        }
 
 
 def detect(weight: np.ndarray, kept: Iterable[Tuple[int, ...]]) -> Optional[Grid]:
-    """Find the coarsest symmetric grid with a point at 0 that holds all values, or None.
+    """Find the coarsest grid that holds all values, or None.
 
-    Tries one scale for all, then one per index of each of ``kept``. In each group the step is
-    absmax / k for the smallest k in 1..127 that works. Arrays of so few values that any would do
-    are none.
+    First symmetric grids: one scale for all, then one per index of each of ``kept``. In each group
+    the step is absmax / k for the smallest k in 1..127 that works. Arrays of so few values that any
+    would do are none. Then one affine grid of up to 256 steps for the whole array.
     """
     if weight.size < 2 or not np.isfinite(weight).all():
         return None
@@ -50,7 +58,7 @@ def detect(weight: np.ndarray, kept: Iterable[Tuple[int, ...]]) -> Optional[Grid
         found = _on_grid(weight, tuple(axes))
         if found is not None:
             return found
-    return None
+    return _affine(weight)
 
 
 def _on_grid(weight: np.ndarray, axes: Tuple[int, ...]) -> Optional[Grid]:
@@ -71,6 +79,26 @@ def _on_grid(weight: np.ndarray, axes: Tuple[int, ...]) -> Optional[Grid]:
     if groups.shape[1] <= 2 * max_code(bits) and groups.size <= 4 * max_code(bits):
         return None  # so few values that any would do
     return Grid(bits, axes, _is_exact(groups, absmax, tops))
+
+
+def _affine(weight: np.ndarray) -> Optional[Grid]:
+    """One grid min + k * step, 0 <= k <= 2^bits, for the whole array."""
+    flat = weight.reshape(-1)
+    most = 1 << MAX_BITS
+    if len(np.unique(flat[: 16 * most])) > most + 1:
+        return None
+    points = np.unique(flat).astype(np.float64)
+    if not 3 <= len(points) <= most + 1:
+        return None
+    offsets = points - points[0]
+    count = np.rint(offsets[-1] / np.diff(points).min())
+    if count > most or weight.size <= 4 * count:
+        return None
+    codes = offsets * (count / offsets[-1])
+    if (np.abs(codes - np.rint(codes)) > count * _TOLERANCE * 16).any():
+        return None
+    bits = next(bits for bits in range(MIN_BITS, MAX_BITS + 1) if count <= 1 << bits)
+    return Grid(bits, (), exact=False, symmetric=False)
 
 
 def _as_groups(weight: np.ndarray, axes: Tuple[int, ...]) -> np.ndarray:
