@@ -26,6 +26,11 @@ from graphwq.survey.view import ScopeView
 FOLDING_LIMIT = 10 * 1024 * 1024
 #: Pieces are a multiple of this many channels, so that vector units stay busy.
 _ALIGNMENT = 64
+#: A product of a row vector and a matrix reads each row of the matrix in short runs; a piece of 64
+#: columns (256 bytes) makes them one stream. Measured with TensorFlow 1.15 on two cores, 4096x4096,
+#: time against the uncut float matrix: 64 columns 0.58, 128 0.79, 256..640 1.4..1.8 at batch 1;
+#: 64 columns 0.57..0.81 at batch 2..64.
+_NARROW = 64
 #: Ops on the way that are repeated for each piece; the others only pass the weight on.
 _CLONED = ("Enter", "RefEnter")
 #: Ops that pass a weight on but must not be left out or repeated.
@@ -53,13 +58,20 @@ def _result_axis(node: Node, slot: int) -> int:
     return 1 if first else _CHANNELS_LAST[node.op]
 
 
-def piece_sizes(site: WeightSite, axis: int) -> Optional[Tuple[int, ...]]:
-    """Lengths of the pieces along ``axis``, each under the folding limit; None if impossible."""
+def piece_sizes(
+    site: WeightSite, axis: int, most_channels: Optional[int] = None
+) -> Optional[Tuple[int, ...]]:
+    """Lengths of the pieces along ``axis``, each under the folding limit; None if impossible.
+
+    ``most_channels`` makes them shorter than the limit asks for.
+    """
     channels = site.shape[axis]
     per_channel = site.size // channels * 4
     if site.dtype == dtypes.DT_DOUBLE:
         per_channel *= 2
     most = (FOLDING_LIMIT - 1) // per_channel
+    if most_channels is not None:
+        most = min(most, most_channels)
     if most < 1:
         return None
     count = -(-channels // most)
@@ -90,8 +102,11 @@ def common_axis(view: ScopeView, consumers: Sequence[Consumer]) -> Optional[int]
 def choose(view: ScopeView, site: WeightSite) -> Optional[Split]:
     """How to cut a weight, or None where a consumer does not allow it."""
     axis = None if site.scope else common_axis(view, site.consumers)
-    sizes = piece_sizes(site, axis) if axis is not None else None
-    if axis is None or sizes is None or len(sizes) < 2:
+    if axis is None:
+        return None
+    narrow = axis == 1 and all(consumer.op == "MatMul" for consumer in site.consumers)
+    sizes = piece_sizes(site, axis, _NARROW if narrow else None)
+    if sizes is None or len(sizes) < 2:
         return None
     return Split(axis, sizes)
 

@@ -158,11 +158,13 @@ def _merge(origins: Sequence[Origin]) -> Optional[FrozenSet[int]]:
 
 
 def _complete(target: Sequence[int], shape: Sequence[int]) -> Optional[Tuple[int, ...]]:
-    """Fill in a -1; None where the sizes do not match or are 0."""
+    """Fill in a -1; None where the sizes do not match, are 0 or are not known (-1)."""
+    if any(size < 1 for size in shape):
+        return None
     total = _product(shape)
     known = _product(size for size in target if size != -1)
     holes = sum(size == -1 for size in target)
-    if total <= 0 or known <= 0 or holes > 1 or total % known:
+    if known <= 0 or holes > 1 or total % known:
         return None
     if not holes and known != total:
         return None

@@ -104,6 +104,8 @@ def _strided_slice(view: ScopeView, node: Node, _slot: int, current: AxisMap) ->
         return (None,)
     if not len(begin) == len(end) == len(strides) or 0 in strides:
         return (None,)
+    if bin(attr_of_int(node, "ellipsis_mask", 0) & ((1 << len(begin)) - 1)).count("1") > 1:
+        return (None,)
     masks = {
         key: attr_of_int(node, key + "_mask", 0)
         for key in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
