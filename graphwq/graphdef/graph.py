@@ -18,13 +18,15 @@ from graphwq.graphdef.wire import (
     WireError,
     fields,
     header,
+    read_varint,
     text,
 )
 
 _GRAPH_NODE, _GRAPH_LIBRARY = 1, 2
 _LIBRARY_FUNCTION = 1
-_FUNCTION_SIGNATURE, _FUNCTION_NODE = 1, 3
-_SIGNATURE_NAME, _SIGNATURE_INPUT, _ARG_NAME = 1, 2, 1
+_FUNCTION_SIGNATURE, _FUNCTION_NODE, _FUNCTION_RETURN = 1, 3, 4
+_SIGNATURE_NAME, _SIGNATURE_INPUT, _SIGNATURE_OUTPUT, _ARG_NAME = 1, 2, 3, 1
+_KEY, _VALUE = 1, 2
 
 #: The name of the main graph among the scopes.
 MAIN = ""
@@ -37,12 +39,14 @@ class Function:
     Attributes:
         name: of the signature.
         arguments: names of the input arguments, in order.
+        returns: what each output returns, in order, written like an input of a node.
         layout: nodes and all other fields (as written) in file order.
         frame: the field as it stands in the file; None once a node has been replaced.
     """
 
     name: str
     arguments: Tuple[str, ...]
+    returns: Tuple[str, ...]
     layout: Tuple[Union[Node, memoryview], ...]
     frame: Optional[memoryview] = None
 
@@ -67,12 +71,13 @@ class Scope:
     Attributes:
         name: "" for the main graph, else the function's name.
         nodes: in file order.
-        arguments: of a function.
+        arguments, returns: of a function.
     """
 
     name: str
     nodes: Tuple[Node, ...]
     arguments: Tuple[str, ...] = ()
+    returns: Tuple[str, ...] = ()
 
 
 Item = Union[Node, Library, memoryview]
@@ -108,7 +113,7 @@ class Graph:
     @property
     def scopes(self) -> Tuple[Scope, ...]:
         """The main graph, then every function body."""
-        bodies = tuple(Scope(f.name, f.nodes, f.arguments) for f in self.functions)
+        bodies = tuple(Scope(f.name, f.nodes, f.arguments, f.returns) for f in self.functions)
         return (Scope(MAIN, self.nodes), *bodies)
 
     @property
@@ -184,7 +189,7 @@ class Graph:
 
 def node_chunks(node: Node, number: int) -> Iterator[Buffer]:
     """A node as field ``number`` of the message around it."""
-    if node.frame is not None:
+    if node.frame is not None and read_varint(node.frame, 0, len(node.frame))[0] >> 3 == number:
         yield node.frame
         return
     yield header(number, node.nbytes) + bytes(node.raw)
@@ -253,24 +258,44 @@ def _parse_library(buffer: memoryview, begin: int, end: int, frame_begin: int) -
 
 
 def _parse_function(buffer: memoryview, begin: int, end: int, frame_begin: int) -> Function:
-    name, arguments = "", []
+    name = ""
+    arguments: List[str] = []
+    outputs: List[str] = []
+    returns: Dict[str, str] = {}
     layout: List[Union[Node, memoryview]] = []
     for number, wire_type, start, value, stop in fields(buffer, begin, end):
         if number == _FUNCTION_NODE and wire_type == LENGTH_DELIMITED:
             layout.append(parse_node(buffer, value, stop, start))
             continue
-        if number == _FUNCTION_SIGNATURE and wire_type == LENGTH_DELIMITED:
-            for sub, sub_type, _, sub_value, sub_end in fields(buffer, value, stop):
-                if sub == _SIGNATURE_NAME and sub_type == LENGTH_DELIMITED:
-                    name = text(buffer, sub_value, sub_end, "a function's name")
-                elif sub == _SIGNATURE_INPUT and sub_type == LENGTH_DELIMITED:
-                    arguments.append(_argument_name(buffer, sub_value, sub_end))
         layout.append(buffer[start:stop])
-    return Function(name, tuple(arguments), tuple(layout), buffer[frame_begin:end])
+        if wire_type != LENGTH_DELIMITED:
+            continue
+        if number == _FUNCTION_RETURN:
+            texts = _texts(buffer, value, stop, "a function's return")
+            returns[texts.get(_KEY, "")] = texts.get(_VALUE, "")
+        elif number == _FUNCTION_SIGNATURE:
+            named = _texts(buffer, value, stop, "a function's name", (_SIGNATURE_NAME,))
+            name = named.get(_SIGNATURE_NAME, name)
+            arguments += _argument_names(buffer, value, stop, _SIGNATURE_INPUT)
+            outputs += _argument_names(buffer, value, stop, _SIGNATURE_OUTPUT)
+    returned = tuple(returns.get(output, "") for output in outputs)
+    return Function(name, tuple(arguments), returned, tuple(layout), buffer[frame_begin:end])
 
 
-def _argument_name(buffer: memoryview, begin: int, end: int) -> str:
-    for number, wire_type, _, value, stop in fields(buffer, begin, end):
-        if number == _ARG_NAME and wire_type == LENGTH_DELIMITED:
-            return text(buffer, value, stop, "an argument's name")
-    return ""
+def _texts(
+    buffer: memoryview, begin: int, end: int, what: str, wanted: Sequence[int] = (_KEY, _VALUE)
+) -> Dict[int, str]:
+    """The text fields of a message, by number; of one that occurs twice the last."""
+    return {
+        number: text(buffer, value, stop, what)
+        for number, wire_type, _, value, stop in fields(buffer, begin, end)
+        if number in wanted and wire_type == LENGTH_DELIMITED
+    }
+
+
+def _argument_names(buffer: memoryview, begin: int, end: int, kind: int) -> List[str]:
+    return [
+        _texts(buffer, value, stop, "an argument's name", (_ARG_NAME,)).get(_ARG_NAME, "")
+        for number, wire_type, _, value, stop in fields(buffer, begin, end)
+        if number == kind and wire_type == LENGTH_DELIMITED
+    ]

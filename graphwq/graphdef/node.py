@@ -27,7 +27,7 @@ from graphwq.graphdef.wire import (
 
 _NAME, _OP, _INPUT, _DEVICE, _ATTR = 1, 2, 3, 4, 5
 _KEY, _VALUE = 1, 2
-_ATTR_STRING, _ATTR_INT, _ATTR_BOOL, _ATTR_TYPE, _ATTR_TENSOR = 2, 3, 5, 6, 8
+_ATTR_STRING, _ATTR_INT, _ATTR_BOOL, _ATTR_TYPE, _ATTR_TENSOR, _ATTR_LAST = 2, 3, 5, 6, 8, 10
 
 CONTROL = -1
 
@@ -55,7 +55,7 @@ class TensorRef:
         if not rest:
             return cls(node)
         output, _, port = rest.rpartition(":")
-        if not port.isdigit():
+        if not (port.isascii() and port.isdigit()):
             return cls(node, 0, rest)
         return cls(node, int(port), output)
 
@@ -88,7 +88,11 @@ class Node:
     @property
     def data_inputs(self) -> Tuple[str, ...]:
         """The inputs that carry a tensor."""
-        return tuple(name for name in self.inputs if not name.startswith("^"))
+        found: Optional[Tuple[str, ...]] = self.__dict__.get("_data_inputs")
+        if found is None:
+            found = tuple(name for name in self.inputs if not name.startswith("^"))
+            self.__dict__["_data_inputs"] = found
+        return found
 
     @property
     def control_inputs(self) -> Tuple[str, ...]:
@@ -121,8 +125,9 @@ class Node:
         if content is None:
             return None
         try:
+            list(fields(content))  # the parser itself stops at an end-group tag without a word
             return AttrValue.FromString(bytes(content))
-        except DecodeError as error:
+        except (DecodeError, WireError) as error:
             raise WireError(
                 f"attribute {key!r} of node {self.name!r} cannot be parsed: the file is damaged"
             ) from error
@@ -286,8 +291,10 @@ def attr_of_type(node: Node, key: str) -> int:
     content = node.attr_bytes().get(key)
     if content is None:
         return 0
+    dtype = 0
     for number, wire_type, _, value, end in fields(content):
         if number == _ATTR_TYPE and wire_type == VARINT:
             dtype = read_varint(content, value, end)[0]
-            return dtype - dtypes.REF_OFFSET if dtype > dtypes.REF_OFFSET else dtype
-    return 0
+        elif number <= _ATTR_LAST:  # one of the alternatives of an AttrValue: the last one counts
+            dtype = 0
+    return dtype - dtypes.REF_OFFSET if dtype > dtypes.REF_OFFSET else dtype

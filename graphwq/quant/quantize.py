@@ -140,12 +140,18 @@ def _codes(
         if ratio.max() > limit or ratio.min() < -limit:  # looking is cheaper than clipping
             np.clip(ratio, -limit, limit, out=ratio)
         np.copyto(codes[begin:end], ratio, casting="unsafe")
-        np.multiply(ratio, step, out=ratio)
-        np.subtract(ratio, block, out=error, dtype=error_dtype)
+        np.subtract(_values(ratio, step, weight.dtype), block, out=error, dtype=error_dtype)
         worst = max(worst, float(error.max()), -float(error.min()))
         noise += _sum(np.square(error, out=error))
         signal += _sum(np.square(block, out=error, dtype=error_dtype))
     return codes, WeightError(signal, noise, worst)
+
+
+def _values(codes: np.ndarray, step: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """What will be stored: float32(code) * scale in float32, in the weight's own dtype."""
+    if dtype == np.dtype(np.float32):
+        return np.multiply(codes, step, out=codes)
+    return np.multiply(codes.astype(np.float32), step).astype(dtype)
 
 
 def _sum(values: np.ndarray) -> float:

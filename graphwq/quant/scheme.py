@@ -52,9 +52,9 @@ class QuantScheme:
         symmetric: the zero point is 0 (the only form so far).
         narrow_range: the codes are -T..T with T = 2^(num_bits-1) - 1, without -T-1.
         method: how scale and codes are chosen.
-        scale_bits: significant bits of a scale, 24 = float32 as it is. With 16 every product
-            code * scale is exact in float32, which is what TensorFlow's FakeQuant ops need to
-            reproduce it.
+        scale_bits: significant bits of a scale, 24 = float32 as it is, or 10..16: then every
+            product code * scale is exact in float32, which is what TensorFlow's FakeQuant ops need
+            to reproduce it. (With fewer than 10 the largest value would miss the code T.)
     """
 
     num_bits: int = 8
@@ -70,8 +70,8 @@ class QuantScheme:
             raise InputError("only symmetric, narrow-range quantization is implemented")
         if self.method != "absmax":
             raise InputError(f"there is no method {self.method!r}: use 'absmax'")
-        if not 8 <= self.scale_bits <= FLOAT32_BITS:
-            raise InputError(f"scale_bits must be 8..24, not {self.scale_bits}")
+        if self.scale_bits not in (*range(10, 17), FLOAT32_BITS):
+            raise InputError(f"scale_bits must be 24 or 10..16, not {self.scale_bits!r}")
 
     @property
     def max_code(self) -> int:
@@ -127,6 +127,17 @@ def group_index(size: int, group_size: int) -> np.ndarray:
     return (np.arange(size, dtype=np.int64) // group_size).astype(np.int32)
 
 
+def whole(value: Any) -> int:
+    """A whole number from JSON data.
+
+    Raises:
+        InputError: it is anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{value!r} is not a whole number")
+    return value
+
+
 def granularity_to_json(granularity: Granularity) -> Dict[str, Any]:
     """A granularity as JSON data."""
     if isinstance(granularity, PerTensor):
@@ -150,11 +161,13 @@ def granularity_from_json(data: Any) -> Granularity:
     try:
         if data["kind"] == "per_tensor":
             return PerTensor()
-        axes = tuple(int(axis) for axis in data["axes"])
+        axes = tuple(whole(axis) for axis in data["axes"])
+        if len(set(axes)) < len(axes):
+            raise InputError(f"not a granularity: an axis stands twice in {list(axes)}")
         if data["kind"] == "per_channel":
             return PerChannel(axes)
-        if data["kind"] == "per_group":
-            return PerGroup(axes, int(data["axis"]), int(data["group_size"]))
+        if data["kind"] == "per_group" and whole(data["group_size"]) > 0:
+            return PerGroup(axes, whole(data["axis"]), whole(data["group_size"]))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"not a granularity: {data!r}") from error
     raise InputError(f"not a granularity: {data!r}")

@@ -11,6 +11,7 @@ from graphwq.quant.scheme import (
     QuantScheme,
     granularity_from_json,
     granularity_to_json,
+    whole,
 )
 from graphwq.survey.sites import Skip
 
@@ -147,7 +148,7 @@ class Plan:
             digest = data["graph_digest"]
             items = tuple(_item_from_json(item) for item in data["items"])
             skips = tuple(
-                Skip(str(skip["node"]), str(skip["reason"]), str(skip["detail"]))
+                Skip(_text(skip["node"]), _text(skip["reason"]), _text(skip["detail"]))
                 for skip in data["skips"]
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -171,17 +172,23 @@ def _form_to_json(form: Form) -> Dict[str, Any]:
 def _form_from_json(data: Any) -> Form:
     kind = data["kind"]
     if kind == "split":
-        return Split(_whole(data["axis"]), tuple(_whole(size) for size in data["sizes"]))
+        return Split(whole(data["axis"]), tuple(whole(size) for size in data["sizes"]))
     if kind == "rows":
-        return Rows(tuple(_whole(size) for size in data["sizes"]))
+        return Rows(tuple(whole(size) for size in data["sizes"]))
     if kind == "whole":
         return Whole()
     raise InputError(f"a damaged plan: form {kind!r}")
 
 
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"a damaged plan: {value!r} is not a whole number")
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"a damaged plan: {value!r} is neither true nor false")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"a damaged plan: {value!r} is not a text")
     return value
 
 
@@ -190,17 +197,17 @@ def _item_from_json(data: Any) -> PlanItem:
     if storage not in STORAGES:
         raise InputError(f"a damaged plan: storage {storage!r}; use one of {', '.join(STORAGES)}")
     scheme = QuantScheme(
-        _whole(data["num_bits"]),
+        whole(data["num_bits"]),
         granularity_from_json(data["granularity"]),
-        bool(data["symmetric"]),
-        bool(data["narrow_range"]),
-        str(data["method"]),
-        _whole(data["scale_bits"]),
+        _truth(data["symmetric"]),
+        _truth(data["narrow_range"]),
+        _text(data["method"]),
+        whole(data["scale_bits"]),
     )
-    stored = _whole(data["stored_bits"])
+    stored = whole(data["stored_bits"])
     if stored not in (8, scheme.num_bits):
         raise InputError(
             f"a damaged plan: stored_bits {stored} for {scheme.num_bits}-bit codes; "
             f"8 or {scheme.num_bits} is possible"
         )
-    return PlanItem(str(data["weight"]), storage, scheme, stored, _form_from_json(data["form"]))
+    return PlanItem(_text(data["weight"]), storage, scheme, stored, _form_from_json(data["form"]))

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
-import numpy as np
-
 from graphwq.errors import InputError, QuantizationError
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.mapping import release
@@ -16,7 +14,7 @@ from graphwq.graphdef.node import Node
 from graphwq.graphdef.source import save
 from graphwq.quant.metrics import WeightError
 from graphwq.quant.quantize import quantize_with_error
-from graphwq.quant.scheme import QuantizedTensor
+from graphwq.quant.scheme import PerGroup, QuantizedTensor
 from graphwq.rewrite import bake, dequant, fake_quant, invariants, rows, split
 from graphwq.rewrite.builder import Builder, Place
 from graphwq.rewrite.edits import Edit, apply, replace_by
@@ -25,7 +23,7 @@ from graphwq.rewrite.parallel import in_order
 from graphwq.rewrite.plan import BAKE, DEQUANT, Plan, PlanItem, Rows, Split
 from graphwq.rewrite.tables import Tables
 from graphwq.survey.locate import locate_in
-from graphwq.survey.sites import Skip, WeightSite
+from graphwq.survey.sites import Skip, Source, WeightSite
 from graphwq.survey.view import View, build
 
 #: Called with (done, total, weight) after each weight.
@@ -161,9 +159,10 @@ class _Rewriter:
 
     def _site(self, item: PlanItem) -> WeightSite:
         site = self._sites.get(item.weight)
-        if site is None:
+        if site is None or site.source is not Source.CONST:
             raise InputError(
-                f"the plan names {item.weight!r}, which is no weight of this graph: make a new plan"
+                f"the plan names {item.weight!r}, which is no constant weight of this graph: make "
+                "a new plan"
             )
         form = item.form
         fits = True
@@ -171,9 +170,15 @@ class _Rewriter:
             chosen = split.choose(self._view.main, site)
             fits = chosen is not None and chosen.axis == form.axis
             fits = fits and sum(form.sizes) == site.shape[form.axis] and min(form.sizes) > 0
+            granularity = item.scheme.granularity
+            fits = fits and not (
+                isinstance(granularity, PerGroup) and granularity.axis == form.axis
+            )
         elif isinstance(form, Rows):
-            fits = rows.choose(self._view.main, site, item.scheme) is not None
-            fits = fits and (not form.sizes or sum(form.sizes) == site.shape[0])
+            fitting = rows.choose(self._view.main, site, item.scheme)
+            fits = fitting is not None and bool(fitting.sizes) == bool(form.sizes)
+            if form.sizes:
+                fits = fits and sum(form.sizes) == site.shape[0] and min(form.sizes) > 0
         if not fits:
             raise InputError(f"the plan's form for {item.weight!r} does not fit: make a new plan")
         return site
@@ -314,4 +319,4 @@ def _same_values(node: Node, baked: Node) -> bool:
     old, new = node.tensor(), baked.tensor()
     assert old is not None
     assert new is not None
-    return bool(np.array_equal(old.numpy(), new.numpy()))
+    return old.numpy().tobytes() == new.numpy().tobytes()  # a negative zero is another value

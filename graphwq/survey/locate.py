@@ -10,7 +10,7 @@ import networkx as nx
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import CONTROL, Node, attr_of_type
+from graphwq.graphdef.node import CONTROL, Node, TensorRef, attr_of_type
 from graphwq.graphdef.tensor import parse_shape
 from graphwq.graphdef.wire import LENGTH_DELIMITED, fields
 from graphwq.survey import axes, quantized
@@ -60,6 +60,10 @@ _ELEMENTWISE = frozenset(
 )
 _FAKE_QUANT = "FakeQuant"
 _MAX_PATH = 100
+#: No weight goes through more places; a graph that makes one do so is hostile.
+_MAX_STEPS = 100_000
+#: Ops that may leave a tensor exactly as it is.
+_RESHAPING = frozenset(["Reshape", "Transpose", "Squeeze"])
 _MAX_ARITHMETIC = 200
 
 
@@ -156,7 +160,7 @@ def _declared_shape(node: Node) -> Optional[Tuple[int, ...]]:
 class _Walk:
     """What the way forward from one weight has met."""
 
-    consumers: List[Consumer] = field(default_factory=list)
+    consumers: Dict[Tuple[str, str, int, Tuple[int, ...]], Consumer] = field(default_factory=dict)
     lost: List[str] = field(default_factory=list)
     others: List[Tuple[str, Node, int]] = field(default_factory=list)
     too_long: bool = False
@@ -173,6 +177,7 @@ class _Finder:
         self._view = view
         self._orders: Dict[str, Dict[str, int]] = {}
         self._fed: Dict[str, Set[str]] = {}
+        self._known_callers: Dict[str, List[Tuple[str, Node]]] = {}
         self._dequantizing = {
             name: quantized.dequantizing_constants(scope) for name, scope in view.scopes.items()
         }
@@ -190,7 +195,7 @@ class _Finder:
         if candidate.dtype not in dtypes.QUANTIZABLE:
             detail = f"{dtypes.dtype_name(candidate.dtype)} weights cannot be read yet"
             return _skip(scope, node, Reason.UNSUPPORTED_DTYPE, detail)
-        consumers = self._in_order(walk.consumers)
+        consumers = self._in_order(list(walk.consumers.values()))
         return WeightSite(
             scope,
             node.name,
@@ -214,18 +219,39 @@ class _Finder:
             True,
         )
         pending = [first]
-        seen: Set[Tuple[str, str, Optional[int]]] = {first[:3]}
-        while pending:
+        seen = {first[:4]}
+        while pending and len(seen) <= _MAX_STEPS:
             step = pending.pop()
             scope, name, port = step[:3]
+            followings = self._returned(step)
             for use in self._view.scopes[scope].uses(name):
-                if use.slot == CONTROL or (port is not None and use.port != port):
-                    continue
-                for following in self._use(walk, step, use.node, use.slot):
-                    if following[:3] not in seen:
-                        seen.add(following[:3])
-                        pending.append(following)
+                if use.slot != CONTROL and (port is None or use.port == port):
+                    followings.extend(self._use(walk, step, use.node, use.slot))
+            for following in followings:
+                if following[:4] not in seen:
+                    seen.add(following[:4])
+                    pending.append(following)
+        walk.too_long = walk.too_long or bool(pending)
         return walk
+
+    def _returned(self, step: _Step) -> List[_Step]:
+        """The steps from an output of a function to the nodes that call it."""
+        scope, name, port, current, path, path_ops, _ = step
+        found: List[_Step] = []
+        for index, returned in enumerate(self._view.scopes[scope].scope.returns):
+            ref = TensorRef.parse(returned)
+            if ref.node != name or (port is not None and ref.port != port):
+                continue
+            for caller, node in self._callers(scope):
+                longer = (path + (node.name,), path_ops + (node.op,))
+                if len(path) < _MAX_PATH:
+                    found.append((caller, node.name, index, current, *longer, False))
+        return found
+
+    def _callers(self, function: str) -> List[Tuple[str, Node]]:
+        if function not in self._known_callers:
+            self._known_callers[function] = list(self._view.callers(function))
+        return self._known_callers[function]
 
     def _use(self, walk: _Walk, step: _Step, node: Node, slot: int) -> Iterator[_Step]:
         """Note a use that ends the way, or yield the steps behind it."""
@@ -238,9 +264,10 @@ class _Finder:
             if origin is None:
                 walk.lost.append(f"{node.op} {node.name}")
             else:
-                walk.consumers.append(
-                    Consumer(scope_name, node.name, node.op, slot, origin, path, path_ops, direct)
+                consumer = Consumer(
+                    scope_name, node.name, node.op, slot, origin, path, path_ops, direct
                 )
+                walk.consumers[scope_name, node.name, slot, origin] = consumer
             return
         longer = (path + (node.name,), path_ops + (node.op,))
         called = self._view.called(node)
@@ -265,7 +292,8 @@ class _Finder:
             if output is None:
                 walk.lost.append(f"{node.op} {node.name}")
                 continue
-            still = direct and (node.op in PASS_OPS or output == current)
+            same = node.op in _RESHAPING and output == current
+            still = direct and (node.op in PASS_OPS or same)
             chosen = None if len(outputs) == 1 else port
             yield (scope_name, node.name, chosen, output, longer[0], longer[1], still)
 
@@ -294,6 +322,7 @@ class _Finder:
                 for node in view.nodes.values()
                 if not node.data_inputs and node.op not in _STORED
             ]
+            sources.extend(view.scope.arguments)
             self._fed[scope] = _descendants(view.graph, sources)
         return name in self._fed[scope]
 

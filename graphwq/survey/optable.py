@@ -24,11 +24,11 @@ def _fixed(rank: int, *axes: int) -> AxisRule:
     return rule
 
 
-def _matmul(transpose_key: str, is_left: bool) -> AxisRule:
+def _matmul(transpose_key: str, is_left: bool, batches: bool = False) -> AxisRule:
     """Batch axes and the axis that is not summed over."""
 
     def rule(_view: ScopeView, node: Node, rank: int) -> Optional[Axes]:
-        if rank < 2:
+        if rank < 2 or (rank > 2 and not batches):
             return None
         transposed = attr_of_bool(node, transpose_key)
         kept = rank - 1 if transposed == is_left else rank - 2
@@ -88,8 +88,8 @@ WEIGHT_INPUTS: Dict[str, Dict[int, AxisRule]] = {
     "_FusedMatMul": {0: _matmul("transpose_a", True), 1: _matmul("transpose_b", False)},
     "SparseMatMul": {0: _matmul("transpose_a", True), 1: _matmul("transpose_b", False)},
     "SparseTensorDenseMatMul": {3: _matmul("adjoint_b", False)},
-    "BatchMatMul": {0: _matmul("adj_x", True), 1: _matmul("adj_y", False)},
-    "BatchMatMulV2": {0: _matmul("adj_x", True), 1: _matmul("adj_y", False)},
+    "BatchMatMul": {0: _matmul("adj_x", True, True), 1: _matmul("adj_y", False, True)},
+    "BatchMatMulV2": {0: _matmul("adj_x", True, True), 1: _matmul("adj_y", False, True)},
     "Einsum": {0: _einsum(0), 1: _einsum(1)},
     "Gather": {0: _gather},
     "GatherV2": {0: _gather},

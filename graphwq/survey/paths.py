@@ -32,6 +32,8 @@ def _expand_dims(view: ScopeView, node: Node, _slot: int, current: AxisMap) -> O
 def _squeeze(_view: ScopeView, node: Node, _slot: int, current: AxisMap) -> Outputs:
     attr = node.attr("squeeze_dims")
     dims: Sequence[int] = attr.list.i if attr is not None else ()
+    if not dims and axes.UNKNOWN in current.shape:
+        return (None,)
     chosen = list(dims) or [axis for axis, size in enumerate(current.shape) if size == 1]
     return (axes.remove(current, chosen),)
 
@@ -49,9 +51,12 @@ def _reshape(view: ScopeView, node: Node, _slot: int, current: AxisMap) -> Outpu
 def _split(view: ScopeView, node: Node, _slot: int, current: AxisMap) -> Outputs:
     axis, parts = constant_int(view, node, 0), attr_of_int(node, "num_split", 1)
     rank = len(current.shape)
-    if axis is None or parts < 1 or not -rank <= axis < rank or current.shape[axis] % parts:
+    if axis is None or parts < 1 or not -rank <= axis < rank:
         return (None,)
-    return (axes.resize(current, axis, current.shape[axis] // parts),)
+    size = current.shape[axis]
+    if size == axes.UNKNOWN:
+        return (axes.resize(current, axis, size),)
+    return (None if size % parts else axes.resize(current, axis, size // parts),)
 
 
 def _split_v(view: ScopeView, node: Node, _slot: int, current: AxisMap) -> Outputs:
@@ -60,6 +65,8 @@ def _split_v(view: ScopeView, node: Node, _slot: int, current: AxisMap) -> Outpu
     if axis is None or sizes is None or not -rank <= axis < rank:
         return (None,)
     rest = current.shape[axis] - sum(size for size in sizes if size >= 0)
+    if current.shape[axis] == axes.UNKNOWN:
+        rest = axes.UNKNOWN
     return tuple(axes.resize(current, axis, rest if size < 0 else size) for size in sizes)
 
 
@@ -80,7 +87,7 @@ def _concat(axis_slot: int) -> Step:
         slot = axis_slot if axis_slot >= 0 else len(node.data_inputs) - 1
         axis = constant_int(view, node, slot)
         # The other pieces' lengths are not followed: an unknown length (-1) along the axis.
-        return (None if axis is None else axes.resize(current, axis, -1),)
+        return (None if axis is None else axes.resize(current, axis, axes.UNKNOWN),)
 
     return step
 
@@ -90,10 +97,10 @@ def _slice(view: ScopeView, node: Node, _slot: int, current: AxisMap) -> Outputs
     if begin is None or size is None or not len(begin) == len(size) == len(current.shape):
         return (None,)
     shape = tuple(
-        full - start if length == -1 else length
+        (full if full == axes.UNKNOWN else full - start) if length == -1 else length
         for full, start, length in zip(current.shape, begin, size)
     )
-    return (AxisMap(shape, current.origins, current.splits),)
+    return (_cut(current, shape),)
 
 
 def _strided_slice(view: ScopeView, node: Node, _slot: int, current: AxisMap) -> Outputs:
@@ -126,18 +133,30 @@ def _strided_slice(view: ScopeView, node: Node, _slot: int, current: AxisMap) ->
                 axis += 1
         elif masks["new_axis"] >> index & 1:
             shape.append(1)
-            origins.append(frozenset())
+            origins.append(())
         else:
             first = None if masks["begin"] >> index & 1 else begin[index]
             last = None if masks["end"] >> index & 1 else end[index]
             if not masks["shrink_axis"] >> index & 1:
-                window = slice(first, last, strides[index]).indices(max(current.shape[axis], 0))
-                shape.append(len(range(*window)))
-                origins.append(current.origins[axis])
+                full, origin = current.shape[axis], current.origins[axis]
+                size = axes.UNKNOWN
+                if full != axes.UNKNOWN:
+                    size = len(range(*slice(first, last, strides[index]).indices(full)))
+                whole = size == full and (strides[index] == 1 or full == 1)
+                shape.append(size)
+                origins.append(origin if whole else axes.resized(origin, size))
             axis += 1
     shape.extend(current.shape[axis:])
     origins.extend(current.origins[axis:])
-    return (AxisMap(tuple(shape), tuple(origins), current.splits),)
+    return (AxisMap(tuple(shape), tuple(origins)),)
+
+
+def _cut(current: AxisMap, shape: Tuple[int, ...]) -> Optional[AxisMap]:
+    result: Optional[AxisMap] = current
+    for axis, size in enumerate(shape):
+        known = size >= 0 or size == axes.UNKNOWN
+        result = axes.resize(result, axis, size) if result is not None and known else None
+    return result
 
 
 def _cast(_view: ScopeView, node: Node, _slot: int, current: AxisMap) -> Outputs:

@@ -105,6 +105,13 @@ class View:
                 if constant.op == "Const":
                     constant.tensor()
 
+    def callers(self, function: str) -> Iterator[Tuple[str, Node]]:
+        """The nodes that call a function, with the names of their scopes."""
+        for name, view in self.scopes.items():
+            for node in view.scope.nodes:
+                if any(called == function for called, _ in self.called(node)):
+                    yield name, node
+
     def called(self, node: Node) -> List[Tuple[str, int]]:
         """The functions that a node calls: (name, data slot at which their arguments begin)."""
         if node.op in self.scopes and node.op:
