@@ -14,6 +14,7 @@ from graphwq.graphdef.wire import Buffer
 
 #: Pieces of a mapped file are written and given back in steps of this many bytes.
 _STEP = 8 * 1024 * 1024
+_MAX_SHOWN = 400
 
 
 def check_output(path: Path, inputs: Iterable[Path] = (), force: bool = False) -> None:
@@ -26,7 +27,7 @@ def check_output(path: Path, inputs: Iterable[Path] = (), force: bool = False) -
     for source in inputs:
         if _same_file(path, source):
             raise InputError(f"{path} is the input itself: choose another output file")
-    folder = path.resolve().parent
+    folder = _resolved(path).parent
     if path.is_dir():
         raise InputError(f"{path} is a folder: name the output file")
     if path.exists() and not path.is_file():
@@ -51,7 +52,7 @@ def write_atomically(path: Path, chunks: Iterable[Buffer], force: bool = False) 
         InputError: the file exists and ``force`` is not set, or the system refuses (disk full,
             folder not writable). The old file is left as it was and no temporary file stays behind.
     """
-    target = path.resolve()
+    target = _resolved(path)
     temporary: Optional[str] = None
     try:
         handle, temporary = tempfile.mkstemp(
@@ -124,4 +125,25 @@ def _same_file(left: Path, right: Path) -> bool:
     try:
         return os.path.samefile(str(left), str(right))
     except OSError:
-        return left.resolve() == right.resolve()
+        return _resolved(left) == _resolved(right)
+
+
+def _resolved(path: Path) -> Path:
+    """The path with links followed.
+
+    Raises:
+        InputError: the links run in a ring, or the name is one that the system does not take.
+    """
+    try:
+        resolved = path.resolve()
+        resolved.exists()
+        return resolved
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "the links run in a ring"
+        raise InputError(f"cannot write {one_path(path)}: {reason}; name another file") from error
+
+
+def one_path(path: Path) -> str:
+    """A path for a message, shortened in the middle."""
+    text = str(path)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:120]}...{text[-40:]}"

@@ -7,12 +7,12 @@ that is computed from constants with whole numbers as its values, and of a scale
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.node import Node, TensorRef, attr_of_type
+from graphwq.graphdef.node import Node, TensorRef, attr_of_int, attr_of_type
 from graphwq.quant.scheme import MAX_BITS, MIN_BITS, max_code
 from graphwq.rewrite.plan import DEQUANT, FAKE_QUANT
 from graphwq.survey.evaluate import evaluate
@@ -34,6 +34,7 @@ class StoredWeight:
         scale: float32, broadcastable to it.
         axes: along which the scale varies.
         nbytes: bytes of the constants that hold codes and scale.
+        constants: names of the constants that hold the codes.
     """
 
     weight: str
@@ -43,6 +44,7 @@ class StoredWeight:
     scale: np.ndarray
     axes: Tuple[int, ...]
     nbytes: int
+    constants: Tuple[str, ...]
 
     def values(self) -> np.ndarray:
         """The float32 values."""
@@ -61,87 +63,188 @@ class StoredWeight:
 
 
 def stored_weights(view: View) -> Tuple[StoredWeight, ...]:
-    """Every weight of the graph that is stored as integers or behind a FakeQuant on codes."""
-    found = []
+    """Every weight of the graph that is stored as integers or behind a FakeQuant op.
+
+    Of several nodes that are computed from the same codes (the rows of a table) the one with all of
+    them is the weight.
+    """
+    found: List[StoredWeight] = []
     for name, scope in view.scopes.items():
-        parts: Set[str] = set()
-        weights: List[StoredWeight] = []
+        largest: Dict[str, StoredWeight] = {}
         for node in scope.scope.nodes:
             stored = decode(scope, node)
-            if stored is not None:
-                weights.append(stored)
-                if node.op != "Mul":
-                    parts.update(TensorRef.parse(item).node for item in node.data_inputs)
-        for stored in weights:
-            if stored.weight not in parts:
-                weight = qualified(name, stored.weight)
-                found.append(replace(stored, weight=weight))
+            for constant in () if stored is None else stored.constants:
+                known = largest.get(constant)
+                if stored is not None and (known is None or known.codes.size <= stored.codes.size):
+                    largest[constant] = stored
+        kept = {stored.weight: stored for stored in largest.values()}
+        covered = {
+            constant: stored.weight
+            for stored in kept.values()
+            for constant in stored.constants
+            if largest[constant] is stored
+        }
+        for stored in kept.values():
+            if all(covered.get(constant) == stored.weight for constant in stored.constants):
+                found.append(replace(stored, weight=qualified(name, stored.weight)))
     return tuple(found)
 
 
 def decode(view: ScopeView, node: Node) -> Optional[StoredWeight]:
-    """The quantized weight that ``node`` stands for, or None."""
+    """The quantized weight that ``node`` stands for, or None.
+
+    Raises:
+        InputError: constants that do not fit together.
+    """
     root = _behind(view, node)
     if root.op == "ConcatV2":
         return _joined(view, node, root)
-    if root.op != "Mul" or len(root.data_inputs) != 2:
-        return None
+    if root.op == "Mul" and len(root.data_inputs) == 2:
+        return _product(view, node, root)
+    if node.op in ("Identity", "Cast"):
+        return _fake_quantized(view, node)
+    return None
+
+
+def _product(view: ScopeView, node: Node, root: Node) -> Optional[StoredWeight]:
+    """The weight that a multiplication of codes with a scale stands for."""
     value, scale_name = (TensorRef.parse(item).node for item in root.data_inputs)
     constants = _constants(view, value)
     if constants is None:
         return None
     eight_bit = [item for item in constants if attr_of_type(item, "dtype") in dtypes.EIGHT_BIT]
-    producer = view.nodes[value]
-    is_fake = producer.op.startswith("FakeQuant")
+    is_fake = view.nodes[value].op.startswith("FakeQuant")
     if not eight_bit and not is_fake:
         return None
     codes, scale = evaluate(view, value), evaluate(view, scale_name)
-    if codes is None or scale is None or scale.dtype != np.float32 or scale.ndim != codes.ndim:
+    if codes is None or scale is None or scale.dtype != np.float32:
         return None
-    largest = float(np.abs(codes).max()) if codes.size else 0.0
+    scales = _constants(view, scale_name) or ()
+    stored = eight_bit or [item for item in constants if _size(item) > 1]
+    return _stored(node, codes, scale, FAKE_QUANT if is_fake else DEQUANT, stored, scales)
+
+
+def _stored(
+    node: Node,
+    codes: np.ndarray,
+    scale: np.ndarray,
+    storage: str,
+    constants: Sequence[Node],
+    scales: Sequence[Node],
+) -> Optional[StoredWeight]:
+    """The weight, where codes and scale are what they must be."""
+    if codes.dtype.kind not in "fiu" or not codes.size or scale.ndim != codes.ndim:
+        return None
+    if any(few not in (1, many) for few, many in zip(scale.shape, codes.shape)):
+        return None
+    if scale.size >= codes.size > 1 and codes.min() >= 0:
+        return None  # a mask over a weight
+    if not (scale > 0).all():
+        return None
+    largest = float(np.abs(codes).max())
     if not largest <= max_code(MAX_BITS) or not np.array_equal(codes, np.rint(codes)):
         return None
     bits = next(bits for bits in range(MIN_BITS, MAX_BITS + 1) if largest <= max_code(bits))
-    scales = _constants(view, scale_name) or ()
-    nbytes = sum(item.nbytes for item in (*(eight_bit or constants), *scales))
-    axes = tuple(axis for axis, size in enumerate(scale.shape) if size > 1)
-    storage = FAKE_QUANT if is_fake else DEQUANT
-    return StoredWeight(node.name, storage, bits, codes.astype(np.int8), scale, axes, nbytes)
+    return StoredWeight(
+        node.name,
+        storage,
+        bits,
+        codes.astype(np.int8),
+        scale,
+        tuple(axis for axis, size in enumerate(scale.shape) if size > 1),
+        sum(item.nbytes for item in (*constants, *scales)),
+        tuple(item.name for item in constants),
+    )
+
+
+def _fake_quantized(view: ScopeView, node: Node) -> Optional[StoredWeight]:
+    """A FakeQuant op on the values themselves, perhaps between transposes and reshapes."""
+    fake = view.nodes.get(TensorRef.parse(node.data_inputs[0]).node) if node.data_inputs else None
+    while fake is not None and fake.op in ("Identity", "Transpose", "Reshape"):
+        if not fake.data_inputs or fake.op == "Identity":
+            return None
+        fake = view.nodes.get(TensorRef.parse(fake.data_inputs[0]).node)
+    if fake is None or not fake.op.startswith("FakeQuantWithMinMaxVars"):
+        return None
+    constants = _constants(view, fake.name)
+    if constants is None or len(fake.data_inputs) != 3:
+        return None
+    inner = evaluate(view, fake.name)
+    top = evaluate(view, TensorRef.parse(fake.data_inputs[2]).node)
+    if inner is None or top is None:
+        return None
+    step = top / np.float32(max_code(attr_of_int(fake, "num_bits", 8)))
+    scales = np.broadcast_to(step, inner.shape)
+    values = evaluate(view, node.name, {fake.name: inner})
+    scale = evaluate(view, node.name, {fake.name: scales})
+    if values is None or scale is None or not (scale > 0).all():
+        return None
+    codes = values.astype(np.float32) / scale.astype(np.float32)
+    if not np.array_equal(np.rint(codes).astype(np.float32) * scale, values.astype(np.float32)):
+        return None
+    large = [item for item in constants if _size(item) > 1]
+    varying = _varying(np.asarray(scale, np.float32))
+    return _stored(node, np.rint(codes), varying, FAKE_QUANT, large, ())
+
+
+def _size(constant: Node) -> int:
+    tensor = constant.tensor()
+    return 0 if tensor is None else tensor.size
+
+
+def _varying(scale: np.ndarray) -> np.ndarray:
+    """The scale with length 1 along the axes on which it does not vary."""
+    for axis in range(scale.ndim):
+        first = scale.take([0], axis)
+        if np.array_equal(np.broadcast_to(first, scale.shape), scale):
+            scale = first
+    return scale
 
 
 def _joined(view: ScopeView, node: Node, root: Node) -> Optional[StoredWeight]:
-    """A weight that was cut into pieces."""
+    """A weight that was cut into pieces, each of which is used by a piece of its consumers.
+
+    (Weights that the model itself joins are used by nothing else.)
+    """
     pieces = []
     for name in root.data_inputs[:-1]:
         piece = view.nodes.get(TensorRef.parse(name).node)
-        stored = None if piece is None or piece.op == "ConcatV2" else decode(view, piece)
+        if piece is None or piece.op == "ConcatV2":
+            return None
+        if all(use.node is root for use in view.uses(piece.name)):
+            return None
+        stored = decode(view, piece)
         if stored is None:
             return None
         pieces.append(stored)
-    axis_value = evaluate(view, TensorRef.parse(root.data_inputs[-1]).node)
-    if axis_value is None or not pieces:
+    place = evaluate(view, TensorRef.parse(root.data_inputs[-1]).node) if pieces else None
+    if place is None or place.size != 1 or place.dtype.kind not in "iu":
         return None
-    axis = int(axis_value)
-    if any(piece.codes.ndim != pieces[0].codes.ndim for piece in pieces):
+    axis, rank = int(place.reshape(())), pieces[0].codes.ndim
+    if not -rank <= axis < rank or any(piece.codes.ndim != rank for piece in pieces):
         return None
-    full = [
-        np.broadcast_to(piece.scale, _with(piece.scale.shape, axis, piece.codes.shape[axis]))
-        for piece in pieces
-    ]
+    axis %= rank
+    scales = [piece.scale for piece in pieces]
+    shared = all(scale.shape[axis] == 1 and np.array_equal(scale, scales[0]) for scale in scales)
+    if not shared:
+        scales = [
+            np.broadcast_to(piece.scale, _with(piece.scale.shape, axis, piece.codes.shape[axis]))
+            for piece in pieces
+        ]
     try:
         codes = np.concatenate([piece.codes for piece in pieces], axis)
-        scale = np.concatenate(full, axis)
+        scale = scales[0] if shared else np.concatenate(scales, axis)
     except ValueError:
         return None
-    axes = tuple(place for place, size in enumerate(scale.shape) if size > 1)
     return StoredWeight(
         node.name,
         pieces[0].storage,
         max(piece.num_bits for piece in pieces),
         codes,
         scale,
-        axes,
+        tuple(place for place, size in enumerate(scale.shape) if size > 1),
         sum(piece.nbytes for piece in pieces),
+        tuple(constant for piece in pieces for constant in piece.constants),
     )
 
 

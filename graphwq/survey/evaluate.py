@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Mapping, Optional, Set
 
 import numpy as np
 
@@ -20,10 +20,13 @@ Inputs = List[np.ndarray]
 def _fake_quant(node: Node, inputs: Inputs) -> np.ndarray:
     """tensorflow/core/kernels/fake_quant_ops_functor.h, in float32."""
     value, low, high = inputs
+    if not low.any() and not high.any():
+        return np.zeros_like(value)
     first = np.float32(1 if attr_of_bool(node, "narrow_range") else 0)
     last = np.float32((1 << attr_of_int(node, "num_bits", 8)) - 1)
     scale = (high - low) / (last - first)
-    zero = np.clip(np.rint(first - low / scale), first, last).astype(np.float32)
+    zero = np.clip(first - low / scale, first, last)
+    zero = np.floor(zero + np.float32(0.5)).astype(np.float32)  # std::round of numbers >= 0
     low, high = (first - zero) * scale, (last - zero) * scale
     clamped = np.maximum(np.minimum(value, high), low) - low
     result = np.floor(clamped * (np.float32(1) / scale) + np.float32(0.5)) * scale + low
@@ -47,8 +50,9 @@ def _slice(_node: Node, inputs: Inputs) -> np.ndarray:
 
 
 def _cast(node: Node, inputs: Inputs) -> np.ndarray:
-    target = dtypes.NUMPY.get(attr_of_type(node, "DstT"))
-    if target is None:
+    code = attr_of_type(node, "DstT")
+    target = dtypes.NUMPY.get(code)
+    if target is None or code == dtypes.DT_BFLOAT16:
         raise InputError(f"node {node.name!r} casts to a type that cannot be read")
     return inputs[0].astype(target)
 
@@ -75,14 +79,22 @@ _OPS: Dict[str, Callable[[Node, Inputs], np.ndarray]] = {
 }
 
 
-def evaluate(view: ScopeView, name: str) -> Optional[np.ndarray]:
+def evaluate(
+    view: ScopeView, name: str, given: Optional[Mapping[str, np.ndarray]] = None
+) -> Optional[np.ndarray]:
     """The value of a node's first output, or None where it is not made of constants alone.
+
+    Args:
+        view: the scope.
+        name: of the node.
+        given: values that stand for nodes, whatever they compute.
 
     Raises:
         InputError: the constants do not fit together.
     """
-    known: Dict[str, np.ndarray] = {}
+    known: Dict[str, np.ndarray] = dict(given or {})
     pending = [name]
+    opened: Set[str] = set()
     while pending:
         current = pending[-1]
         node = view.nodes.get(current)
@@ -100,9 +112,10 @@ def evaluate(view: ScopeView, name: str) -> Optional[np.ndarray]:
             continue
         inputs = [TensorRef.parse(item).node for item in node.data_inputs]
         missing = [item for item in inputs if item not in known]
-        if node.op not in _OPS or len(pending) > len(view.nodes):
-            return None
+        if node.op not in _OPS or (missing and current in opened):
+            return None  # an op that is not known here, or a cycle
         if missing:
+            opened.add(current)
             pending.extend(missing)
             continue
         try:
