@@ -8,11 +8,11 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from typing import List, Optional, Sequence
+from typing import List, NoReturn, Optional, Sequence
 
 from graphwq import __version__
 from graphwq.cli.text import one_line
-from graphwq.errors import GraphWQError
+from graphwq.errors import GraphWQError, InputError
 
 #: Command -> what it is for. The module graphwq.cli.NAME has ``configure`` and ``run``.
 COMMANDS = {
@@ -25,9 +25,17 @@ INTERNAL_ERROR = 70
 INTERRUPTED = 130
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, like those about files."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise InputError instead of printing the usage and leaving."""
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
 def build_parser(command: Optional[str] = None) -> argparse.ArgumentParser:
     """The parser; only ``command`` (all where None) is configured, to start quickly."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="graphwq",
         description="Quantize the weights of frozen TensorFlow 1.x graphs, without training.",
         epilog="exit status: 0 fine, 1 findings, 2 bad input, 70 an error in graphwq itself",
@@ -44,6 +52,9 @@ def build_parser(command: Optional[str] = None) -> argparse.ArgumentParser:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command and return the exit status."""
     arguments: List[str] = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a name shows its escape
+            stream.reconfigure(errors="backslashreplace")
     named = next((item for item in arguments if item in COMMANDS), "")
     try:
         options = build_parser(named).parse_args(arguments)

@@ -93,10 +93,11 @@ def given(arguments: argparse.Namespace) -> Tuple[str, ...]:
     """Those of these options, apart from --storage, that stand on the command line."""
     names = ["bits", "granularity", "group_size", "rule", "include", "exclude", "ops"]
     names += ["min_elements", "keep_larger", "scale_bits"]
+    values = {name: getattr(arguments, name) for name in names}
     return tuple(
         "--" + name.replace("_", "-")
-        for name in names
-        if getattr(arguments, name) not in (None, [], False)
+        for name, value in values.items()
+        if not (value is None or value is False or value == [])
     )
 
 
@@ -113,7 +114,7 @@ def _rule(item: str) -> Rule:
         raise InputError(f"--rule {item!r}: write PATTERN=BITS, for example 'conv1/*=4'")
     if bits == "float":
         return Rule(pattern, None)
-    if not bits.isdigit():
+    if not (bits.isascii() and bits.isdigit()):
         raise InputError(f"--rule {item!r}: {bits!r} is neither a number of bits nor 'float'")
     return Rule(pattern, int(bits))
 

@@ -19,7 +19,7 @@ _ORDINARY = {Reason.SCALAR.value, Reason.NOT_A_WEIGHT.value, Reason.EMPTY.value}
 
 def print_json(data: Any) -> None:
     """Write data to stdout as JSON."""
-    json.dump(data, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
+    json.dump(data, sys.stdout, indent=1, allow_nan=False)
     sys.stdout.write("\n")
 
 
@@ -37,7 +37,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
             Text(column.rstrip(">")), justify="right" if right else "left", overflow="fold"
         )
     for row in rows:
-        table.add_row(*[Text(cell) for cell in row])
+        table.add_row(*[Text(text.printable(cell)) for cell in row])
     terminal = sys.stdout.isatty()
     Console(width=None if terminal else _WIDTH_OF_A_FILE, highlight=False).print(table)
 

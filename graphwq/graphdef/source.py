@@ -60,12 +60,19 @@ def save(graph: Graph, path: Union[str, Path], force: bool = False) -> int:
 
 
 def to_text(graph: Graph) -> str:
-    """The graph in protobuf text format."""
+    """The graph in protobuf text format.
+
+    Raises:
+        InputError: the graph holds what the text format cannot express.
+    """
     from google.protobuf import text_format
 
-    from graphwq.graphdef.protos import GraphDef
+    from graphwq.graphdef.protos import DecodeError, GraphDef
 
-    return text_format.MessageToString(GraphDef.FromString(graph.to_bytes()))
+    try:
+        return text_format.MessageToString(GraphDef.FromString(graph.to_bytes()))
+    except (DecodeError, UnicodeError) as error:
+        raise InputError(f"the graph cannot be put into text: {error}; use a .pb file") from error
 
 
 def _parse_text(data: memoryview, path: Path) -> Graph:
@@ -78,9 +85,12 @@ def _parse_text(data: memoryview, path: Path) -> Graph:
         text_format.Parse(str(data, "utf-8"), proto)
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: rename it if it is a binary graph") from error
-    except (text_format.ParseError, RecursionError) as error:
+    except (text_format.ParseError, RecursionError, ValueError) as error:
         raise InputError(f"{path} is not a GraphDef in text format: {error}") from error
-    return Graph.parse(proto.SerializeToString(deterministic=True))
+    try:
+        return Graph.parse(proto.SerializeToString(deterministic=True))
+    except GraphWQError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _looks_like_text(data: memoryview) -> bool:

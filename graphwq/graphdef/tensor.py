@@ -34,6 +34,8 @@ _DTYPE, _SHAPE, _VERSION, _CONTENT = 1, 2, 3, 4
 _SHAPE_DIM, _SHAPE_UNKNOWN_RANK, _DIM_SIZE = 2, 3, 1
 #: No machine holds a larger constant; nor does TensorFlow read one.
 _MAX_BYTES = 1 << 40
+#: A list of a few values that stands for more elements than this is no real constant.
+_MAX_EXPANSION = 1 << 28
 
 _LIST_FIELD: Dict[int, str] = {
     dtypes.DT_FLOAT: "float_val",
@@ -87,7 +89,10 @@ class Tensor:
     @property
     def has_values(self) -> bool:
         """False where the shape declares elements and the file holds not one value."""
-        return self.size == 0 or self.content is not None or _has_list(self.raw)
+        if self.size == 0 or self.content is not None:
+            return True
+        wanted = TensorProto.DESCRIPTOR.fields_by_name[_LIST_FIELD.get(self.dtype, "dtype")].number
+        return any(field[0] == wanted and field[4] > field[3] for field in fields(self.raw))
 
     def numpy(self) -> np.ndarray:
         """Decode to a read-only array of ``shape``.
@@ -98,14 +103,19 @@ class Tensor:
         Raises:
             InputError: the dtype has no numpy type, or the values do not fill the shape.
         """
-        if self.dtype == dtypes.DT_STRING:
-            return self._strings()
-        if self.dtype not in dtypes.NUMPY:
+        if self.dtype != dtypes.DT_STRING and self.dtype not in dtypes.NUMPY:
             raise InputError(f"a tensor of {dtypes.dtype_name(self.dtype)} cannot be read")
-        if self.content is not None:
-            array = np.frombuffer(self.content, dtypes.NUMPY[self.dtype]).reshape(self.shape)
-        else:
-            array = self._from_list()
+        try:
+            if self.dtype == dtypes.DT_STRING:
+                return self._strings()
+            if self.content is not None:
+                array = np.frombuffer(self.content, dtypes.NUMPY[self.dtype]).reshape(self.shape)
+            else:
+                array = self._from_list()
+        except ValueError as error:  # more axes or larger sizes than numpy has room for
+            raise InputError(
+                f"a tensor of shape {list(self.shape)} cannot be read: {error}"
+            ) from error
         array.flags.writeable = False
         return array
 
@@ -115,6 +125,8 @@ class Tensor:
         if self.dtype in (dtypes.DT_HALF, dtypes.DT_BFLOAT16):
             values = values.astype(np.uint16).view(target)
         elif self.dtype in (dtypes.DT_COMPLEX64, dtypes.DT_COMPLEX128):
+            if len(values) % 2:
+                raise InputError("a complex number without its imaginary part: the file is damaged")
             values = values.view(target)
         else:
             values = values.astype(target)
@@ -128,8 +140,16 @@ class Tensor:
         last = values[-1:] if values.size else np.zeros(1, target)
         if values.size <= 1:
             return np.broadcast_to(last.reshape(()), self.shape).view()
+        self._check_expansion(values.size)
         filled = np.concatenate([values, np.broadcast_to(last, (self.size - values.size,))])
         return filled.reshape(self.shape)
+
+    def _check_expansion(self, listed: int) -> None:
+        if self.size > max(_MAX_EXPANSION, listed):
+            raise InputError(
+                f"a tensor of shape {list(self.shape)} lists {listed} values for {self.size} "
+                "elements: too many to fill in"
+            )
 
     def _list_type(self) -> np.dtype:
         listed = {
@@ -148,6 +168,7 @@ class Tensor:
         values = self._listed()
         if len(values) > max(self.size, 0):
             raise InputError(f"a string tensor of {self.size} elements lists {len(values)}")
+        self._check_expansion(len(values))
         array = np.empty(self.size, object)
         array[:] = b""
         array[: len(values)] = values
@@ -163,15 +184,12 @@ def _parsed(raw: Buffer) -> TensorProto:
         raise WireError("a TensorProto cannot be parsed: the file is damaged") from error
 
 
-def _has_list(raw: Buffer) -> bool:
-    return any(field[0] > _CONTENT and field[4] > field[3] for field in fields(raw))
-
-
 def parse_shape(raw: Buffer) -> Optional[Tuple[int, ...]]:
     """Read a TensorShapeProto: the dimensions (-1 where unknown), or None for an unknown rank."""
     dims = []
     for number, wire_type, _, value, end in fields(raw):
-        if number == _SHAPE_UNKNOWN_RANK and wire_type == VARINT and raw[value]:
+        is_flag = number == _SHAPE_UNKNOWN_RANK and wire_type == VARINT
+        if is_flag and read_varint(raw, value, end)[0]:
             return None
         if number == _SHAPE_DIM and wire_type == LENGTH_DELIMITED:
             size = 0
@@ -194,9 +212,10 @@ def parse_tensor(raw: memoryview) -> Tensor:
         if number == _DTYPE and wire_type == VARINT:
             dtype = read_varint(raw, value, end)[0]
         elif number == _SHAPE and wire_type == LENGTH_DELIMITED:
-            shape = parse_shape(raw[value:end])
-        elif number == _CONTENT and wire_type == LENGTH_DELIMITED and end > value:
-            content = raw[value:end]
+            more = parse_shape(raw[value:end])
+            shape = None if more is None or shape is None else shape + more
+        elif number == _CONTENT and wire_type == LENGTH_DELIMITED:
+            content = raw[value:end] if end > value else None
     if shape is None or any(dim < 0 for dim in shape):
         raise InputError(f"a constant must have a full shape, this one declares {shape}")
     tensor = Tensor(dtype, shape, content, raw)

@@ -27,15 +27,16 @@ def absmax_scale(absmax: np.ndarray, num_bits: int, scale_bits: int = FLOAT32_BI
 
     Returns:
         float32 of the same shape, > 0. A group of zeros, or one too small for a normal float32
-        scale, gets scale 1: all its codes are 0. A magnitude beyond float32 gives Inf.
+        scale, gets scale 1: all its codes are 0. A magnitude beyond float32 gives Inf, NaN NaN.
     """
     top = max_code(num_bits)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         scale = (absmax / absmax.dtype.type(top)).astype(np.float32)
         if scale_bits < FLOAT32_BITS:
             scale = round_up_mantissa(scale, scale_bits)
         scale = project_scale(scale, num_bits)
-    return np.where(scale >= _SMALLEST, scale, np.float32(1.0)).astype(np.float32, copy=False)
+        tiny = scale < _SMALLEST  # not true of NaN, which must stay what it is
+    return np.where(tiny, np.float32(1.0), scale).astype(np.float32, copy=False)
 
 
 def project_scale(scale: np.ndarray, num_bits: int) -> np.ndarray:
@@ -45,8 +46,8 @@ def project_scale(scale: np.ndarray, num_bits: int) -> np.ndarray:
 
 
 def round_up_mantissa(scale: np.ndarray, significant_bits: int) -> np.ndarray:
-    """Round positive float32 values up to ``significant_bits`` bits of mantissa."""
+    """Round positive float32 values up to ``significant_bits`` bits; NaN and Inf stay."""
     drop = FLOAT32_BITS - significant_bits
     bits = scale.view(np.uint32)
     mask = np.uint32((1 << drop) - 1)
-    return ((bits + mask) & ~mask).view(np.float32)
+    return np.where(np.isfinite(scale), ((bits + mask) & ~mask).view(np.float32), scale)

@@ -115,11 +115,11 @@ class QuantizedTensor:
         if isinstance(granularity, PerGroup):
             size = self.codes.shape[granularity.axis]
             scale = np.take(scale, group_index(size, granularity.group_size), axis=granularity.axis)
-        return scale[begin:end] if scale.shape[0] > 1 else scale
+        return scale[begin:end] if scale.shape[:1] > (1,) else scale
 
     def dequantize(self) -> np.ndarray:
         """The float32 values, shape of the weight."""
-        return self.codes.astype(np.float32) * self.scale_for(0, self.codes.shape[0])
+        return self.codes.astype(np.float32) * self.scale_for(0, len(self.codes.reshape(-1)))
 
 
 def group_index(size: int, group_size: int) -> np.ndarray:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
 
 from graphwq.errors import InputError
-from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.node import Node
 from graphwq.quant.packing import planes
@@ -116,7 +115,7 @@ def make_plan(graph: Graph, options: Options, digest: bool = True) -> Plan:
 def plan_survey(view: View, survey: Survey, options: Options, digest: Optional[str]) -> Plan:
     """Plan the quantization of a graph that is already surveyed; see ``make_plan``."""
     _check_patterns(survey, options)
-    fates = [_fate(view, site, options) for site in survey.sites]
+    fates = _one_cut_each(survey.sites, [_fate(view, site, options) for site in survey.sites])
     if not options.keep_larger:
         fates = _drop_larger(view, survey.sites, _drop_costly_tables(view, survey.sites, fates))
     items = tuple(fate for fate in fates if isinstance(fate, PlanItem))
@@ -198,15 +197,26 @@ def _granularity(site: WeightSite, options: Options) -> Granularity:
 
 def _form(view: View, site: WeightSite, scheme: QuantScheme) -> Form:
     """One piece, unless it is too large for TensorFlow to fold and can be cut."""
-    width = max(4, dtypes.NUMPY[site.dtype].itemsize)
-    if site.size * width < split.FOLDING_LIMIT or site.scope:
-        return Whole()
     scope = view.scopes[site.scope]
     form = rows.choose(scope, site, scheme) or split.choose(scope, site)
     along = scheme.granularity.axis if isinstance(scheme.granularity, PerGroup) else None
     if form is None or (isinstance(form, Split) and form.axis == along):
         return Whole()
     return form
+
+
+def _one_cut_each(sites: Sequence[WeightSite], fates: Sequence[_Fate]) -> List[_Fate]:
+    """A consumer of two large weights is cut for the first of them only."""
+    result: List[_Fate] = []
+    cut: Set[str] = set()
+    for site, fate in zip(sites, fates):
+        if isinstance(fate, PlanItem) and not isinstance(fate.form, Whole):
+            consumers = {consumer.node for consumer in site.consumers}
+            if consumers & cut:
+                fate = replace(fate, form=Whole())
+            cut |= consumers
+        result.append(fate)
+    return result
 
 
 def _place(view: View, site: WeightSite) -> Tuple[Place, Node]:

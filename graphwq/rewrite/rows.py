@@ -44,8 +44,11 @@ class StoredRows:
 
 
 def choose(view: ScopeView, site: WeightSite, scheme: QuantScheme) -> Optional[Rows]:
-    """The rows form where consumers gather along axis 0 or can be cut along it, else None."""
-    if site.scope or isinstance(scheme.granularity, PerGroup):
+    """The rows form of a table that TensorFlow does not fold, or None.
+
+    Consumers must gather along axis 0 or be such that they can be cut along it.
+    """
+    if site.scope or split.is_foldable(site) or isinstance(scheme.granularity, PerGroup):
         return None
     if set(kept_axes(scheme.granularity, len(site.shape))) - {0}:
         return None
@@ -157,6 +160,8 @@ def rewrite_gather(
     scale = stored.scale
     if stored.scale_per_row:
         scale = builder.gather("scale", scale, ids, dtypes.DT_FLOAT, index)
+    else:  # a single scale must not add axes to a single row
+        scale = builder.reshape("scale", scale, builder.ints("scalar", []), dtypes.DT_FLOAT)
     multiply(builder, value, scale, dtype)
     return builder.nodes
 

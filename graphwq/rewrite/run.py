@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple, Union
 
 from graphwq.errors import InputError, QuantizationError
 from graphwq.graphdef.graph import Graph
@@ -20,7 +20,7 @@ from graphwq.rewrite.builder import Builder, Place
 from graphwq.rewrite.edits import Edit, apply, replace_by
 from graphwq.rewrite.names import Names
 from graphwq.rewrite.parallel import in_order
-from graphwq.rewrite.plan import BAKE, DEQUANT, Plan, PlanItem, Rows, Split
+from graphwq.rewrite.plan import BAKE, DEQUANT, Plan, PlanItem, Rows, Split, Whole
 from graphwq.rewrite.tables import Tables
 from graphwq.survey.locate import locate_in
 from graphwq.survey.sites import Skip, Source, WeightSite
@@ -138,6 +138,7 @@ class _Rewriter:
         quantized: Dict[str, QuantizedTensor] = {}
         shared = 0
         work = [(item, self._site(item)) for item in plan.items]
+        _check_cuts(work)
         computed = in_order(lambda pair: self._quantize(*pair), work)
         for number, ((item, site), (codes, error)) in enumerate(zip(work, computed), 1):
             node = self._node(site)
@@ -304,6 +305,18 @@ class _Rewriter:
             if old is not None and old.frame is not None:
                 before += old.frame.nbytes
         return before, after, tables
+
+
+def _check_cuts(work: Sequence[Tuple[PlanItem, WeightSite]]) -> None:
+    cut: Set[str] = set()
+    for item, site in work:
+        if item.storage == DEQUANT and not isinstance(item.form, Whole):
+            consumers = {consumer.node for consumer in site.consumers}
+            if consumers & cut:
+                raise InputError(
+                    f"the plan cuts {min(consumers & cut)!r} for two weights: make a new plan"
+                )
+            cut |= consumers
 
 
 def _framing(size: int) -> int:

@@ -99,9 +99,15 @@ def common_axis(view: ScopeView, consumers: Sequence[Consumer]) -> Optional[int]
     return chosen.pop() if len(chosen) == 1 else None
 
 
+def is_foldable(site: WeightSite) -> bool:
+    """Whether TensorFlow folds the dequantized weight, or one of another type it is cast to."""
+    width = max(4, dtypes.NUMPY[site.dtype].itemsize)
+    return site.size * width < FOLDING_LIMIT
+
+
 def choose(view: ScopeView, site: WeightSite) -> Optional[Split]:
-    """How to cut a weight, or None where a consumer does not allow it."""
-    axis = None if site.scope else common_axis(view, site.consumers)
+    """How to cut a weight that TensorFlow does not fold; None where a consumer forbids it."""
+    axis = None if site.scope or is_foldable(site) else common_axis(view, site.consumers)
     if axis is None:
         return None
     narrow = axis == 1 and all(consumer.op == "MatMul" for consumer in site.consumers)

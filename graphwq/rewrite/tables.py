@@ -70,7 +70,9 @@ def _bytes(builder: Builder) -> str:
 
 
 def _table(builder: Builder, plane: Plane, byte: str) -> str:
-    name = f"{plane.bits}s{plane.shift}" if plane.shift else f"{plane.bits}"
+    name = str(plane.bits)
+    name += f"s{plane.shift}" if plane.shift else ""
+    name += "" if plane.offset else "p"  # a lower plane: no offset
     shifts = np.exp2(-plane.bits * np.arange(plane.per_byte))
     base = builder.floats(f"{name}/base", np.float32(1 << plane.bits))
     value = builder.binary(f"{name}/down", "Mul", byte, builder.floats(f"{name}/by", shifts))

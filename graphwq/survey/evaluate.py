@@ -11,8 +11,10 @@ from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import Node, TensorRef, attr_of_bool, attr_of_int, attr_of_type
 from graphwq.survey.view import ScopeView
 
-#: Larger results are refused: no weight of a graph that protobuf can hold is larger.
-_MAX_ELEMENTS = 1 << 31
+#: Results of more elements than this for each byte of the constants they are made of (and a few
+#: besides) are refused: a tiny file can declare more than any memory holds.
+_ELEMENTS_PER_BYTE = 64
+_FREE_ELEMENTS = 1 << 20
 
 Inputs = List[np.ndarray]
 
@@ -35,7 +37,7 @@ def _fake_quant(node: Node, inputs: Inputs) -> np.ndarray:
 
 def _range(_node: Node, inputs: Inputs) -> np.ndarray:
     start, limit, delta = (item.reshape(()) for item in inputs)
-    if delta == 0 or abs((limit - start) / delta) > _MAX_ELEMENTS:
+    if delta == 0 or not abs((limit - start) / delta) <= _FREE_ELEMENTS:
         raise InputError("a Range of absurd length")
     return np.arange(start, limit, delta, dtype=start.dtype)
 
@@ -79,6 +81,20 @@ _OPS: Dict[str, Callable[[Node, Inputs], np.ndarray]] = {
 }
 
 
+_BROADCASTING = frozenset(["Add", "AddV2", "Sub", "Mul", "FloorMod"])
+
+
+def _size(node: Node, inputs: Inputs) -> int:
+    """Elements of the result of an op that can have more than its inputs."""
+    if node.op in ("Gather", "GatherV2"):
+        params = inputs[0]
+        axis = int(inputs[2]) if node.op == "GatherV2" else 0
+        return inputs[1].size * (params.size // max(params.shape[axis], 1))
+    if node.op in _BROADCASTING:
+        return int(np.prod(np.broadcast(*inputs).shape, dtype=np.float64))
+    return 0
+
+
 def evaluate(
     view: ScopeView, name: str, given: Optional[Mapping[str, np.ndarray]] = None
 ) -> Optional[np.ndarray]:
@@ -95,6 +111,7 @@ def evaluate(
     known: Dict[str, np.ndarray] = dict(given or {})
     pending = [name]
     opened: Set[str] = set()
+    allowed = _FREE_ELEMENTS + sum(value.size for value in known.values())
     while pending:
         current = pending[-1]
         node = view.nodes.get(current)
@@ -105,7 +122,8 @@ def evaluate(
             return None
         if node.op == "Const":
             tensor = node.tensor()
-            if tensor is None or tensor.size > _MAX_ELEMENTS:
+            allowed += _ELEMENTS_PER_BYTE * node.nbytes
+            if tensor is None or tensor.size > allowed:
                 return None
             known[current] = tensor.numpy()
             pending.pop()
@@ -119,8 +137,11 @@ def evaluate(
             pending.extend(missing)
             continue
         try:
+            values = [known[item] for item in inputs]
+            if _size(node, values) > allowed:
+                return None
             with np.errstate(all="ignore"):
-                known[current] = _OPS[node.op](node, [known[item] for item in inputs])
+                known[current] = _OPS[node.op](node, values)
         except (ValueError, IndexError, TypeError) as error:
             raise InputError(f"node {current!r} cannot be computed: {error}") from error
         pending.pop()

@@ -57,7 +57,7 @@ def _einsum(slot: int) -> AxisRule:
         equation = attr.s.decode("ascii", "replace") if attr is not None else ""
         inputs, arrow, output = equation.replace(" ", "").partition("->")
         terms = inputs.split(",")
-        if not arrow or len(terms) != len(node.data_inputs) or "." in terms[slot]:
+        if not arrow or not slot < len(terms) == len(node.data_inputs) or "." in terms[slot]:
             return None
         term = terms[slot]
         if len(term) != rank:

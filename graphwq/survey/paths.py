@@ -96,11 +96,16 @@ def _slice(view: ScopeView, node: Node, _slot: int, current: AxisMap) -> Outputs
     begin, size = constant_ints(view, node, 1), constant_ints(view, node, 2)
     if begin is None or size is None or not len(begin) == len(size) == len(current.shape):
         return (None,)
-    shape = tuple(
-        (full if full == axes.UNKNOWN else full - start) if length == -1 else length
-        for full, start, length in zip(current.shape, begin, size)
-    )
-    return (_cut(current, shape),)
+    shape: List[int] = []
+    for full, start, length in zip(current.shape, begin, size):
+        if full == axes.UNKNOWN:
+            shape.append(max(length, axes.UNKNOWN))
+            continue
+        rest = full - start if length == -1 else length
+        if not 0 <= start <= start + rest <= full:
+            return (None,)
+        shape.append(rest)
+    return (_cut(current, tuple(shape)),)
 
 
 def _strided_slice(view: ScopeView, node: Node, _slot: int, current: AxisMap) -> Outputs:
