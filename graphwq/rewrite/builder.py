@@ -40,7 +40,8 @@ class Place:
     """What new nodes inherit from the node they replace.
 
     Control inputs go to every new constant: a constant inside the frame of a while loop or a branch
-    must stay there.
+    must stay there. ``anchor`` are further control inputs for constants alone, which put them into
+    the frame of an op that has none itself.
     """
 
     scope: str
@@ -48,6 +49,7 @@ class Place:
     device: str
     control: Tuple[str, ...]
     attrs: Mapping[str, Buffer]
+    anchor: Tuple[str, ...] = ()
 
     @classmethod
     def of(cls, scope: str, node: Node) -> Place:
@@ -76,9 +78,8 @@ class Builder:
     def const(self, name: str, dtype: int, shape: Shape, data: Optional[np.ndarray]) -> str:
         """Add a constant ``prefix/name``; without data it only has a size (see ``nbytes``)."""
         full = f"{self.prefix}/{name}"
-        self.nodes.append(
-            new_const(full, dtype, shape, data, self.place.control, device=self.place.device)
-        )
+        control = self.place.control + self.place.anchor
+        self.nodes.append(new_const(full, dtype, shape, data, control, device=self.place.device))
         if data is None:
             self._hollow += _nbytes(dtype, shape)
         return self.ref(full, "Const")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple, Union
 
@@ -287,7 +287,9 @@ class _Rewriter:
                 others.append(consumer)
                 continue
             target = self._view.main.nodes[consumer.node]
-            inner = Builder(Place.of("", target), self._names.prefix())
+            beside = split.place_beside(self._view.main, target, consumer.slot)
+            anchor = tuple(name for name in place.control if name not in beside.control)
+            inner = Builder(replace(beside, anchor=beside.anchor + anchor), self._names.prefix())
             nodes = rows.rewrite_gather(inner, self._tables, target, stored, site.dtype)
             edits += replace_by("", target.name, nodes)
         return edits + self._consumers(site, others, refs, Split(0, form.sizes))

@@ -9,12 +9,13 @@ consumer becomes one op per piece, and a Concat of their (small) outputs takes i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.node import Node, attr_of_bool, attr_type
+from graphwq.graphdef.node import Node, TensorRef, attr_of_bool, attr_type
 from graphwq.quant.quantize import kept_axes
 from graphwq.quant.scheme import PerChannel, PerGroup, QuantizedTensor
 from graphwq.rewrite.builder import Builder, Place, concat_attrs
@@ -151,7 +152,7 @@ def rewrite_consumer(
 ) -> List[Node]:
     """The nodes that take the place of one consumer."""
     node = view.nodes[consumer.node]
-    builder = Builder(Place.of("", node), new_prefix())
+    builder = Builder(place_beside(view, node, consumer.slot), new_prefix())
     cloned = [view.nodes[name] for name in consumer.path if view.nodes[name].op in _CLONED]
     outputs = []
     for number, ref in enumerate(refs):
@@ -169,6 +170,17 @@ def rewrite_consumer(
     attrs = concat_attrs(len(outputs), dtype)
     builder.final("ConcatV2", (*outputs, axis), **attrs)
     return builder.nodes
+
+
+def place_beside(view: ScopeView, node: Node, weight_slot: int) -> Place:
+    """The place of a consumer; in a graph with while loops its constants stand beside its input."""
+    place = Place.of(view.scope.name, node)
+    if not view.has_loops:
+        return place
+    others = [name for slot, name in enumerate(node.data_inputs) if slot != weight_slot]
+    beside = others[0] if node.op in ("Gather", "GatherV2") else others[-1]
+    anchor = "^" + TensorRef.parse(beside).node
+    return replace(place, anchor=() if anchor in place.control else (anchor,))
 
 
 def _copied(node: Node) -> Dict[str, memoryview]:

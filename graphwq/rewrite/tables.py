@@ -26,7 +26,7 @@ _Key = Tuple[str, str, Tuple[str, ...]]
 class Tables:
     """What several weights share: decoding tables and shapes.
 
-    Shared are nodes of the same scope, device and control inputs.
+    Shared are nodes of the same scope and device whose constants have the same control inputs.
     """
 
     def __init__(self, root: str) -> None:
@@ -52,7 +52,8 @@ class Tables:
         return self._known[key, shape]
 
     def _inner(self, builder: Builder) -> Tuple[_Key, Builder]:
-        key = (builder.place.scope, builder.place.device, builder.place.control)
+        place = builder.place
+        key = (place.scope, place.device, place.control + place.anchor)
         number = self._places.setdefault(key, len(self._places))
         prefix = f"{self.prefix}{number}" if number else self.prefix
         return key, Builder(builder.place, prefix, builder.nodes)

@@ -124,31 +124,60 @@ def resized(origin: Origin, size: int) -> Origin:
 
 
 def reshape(current: AxisMap, target: Sequence[int]) -> Optional[AxisMap]:
-    """Reshape: the atoms in their order are dealt out to the new axes, split where they must be."""
+    """Reshape: the atoms in their order are dealt out to the new axes, split where they must be.
+
+    Where old and new axes do not line up, their atoms can no longer be told apart.
+    """
     shape = _complete(target, current.shape)
     if shape is None or shape == current.shape:
         return None if shape is None else current
-    supply: List[Atom] = [atom for origin in reversed(current.origins) for atom in reversed(origin)]
+    supply = [atom for origin in reversed(current.origins) for atom in reversed(origin)]
     origins: List[Origin] = []
-    for size in shape:
-        taken: List[Atom] = []
-        if size == 1 and supply and supply[-1].size == 1:
-            taken.append(supply.pop())
-        while size > 1:
-            atom = supply.pop()
-            if atom.size == 1:
-                continue  # an axis of one index says nothing
-            if size % atom.size == 0:
-                taken.append(atom)
-                size //= atom.size
-            elif atom.size % size == 0:
-                taken.append(Atom(atom.axes, size))
-                supply.append(Atom(atom.axes, atom.size // size))
-                size = 1
-            else:
-                return None
-        origins.append(tuple(taken))
+    while len(origins) < len(shape):
+        taken = _deal(supply, shape[len(origins)])
+        if taken is None:
+            origins.extend(_deal_mixed(supply, shape[len(origins) :]))
+        else:
+            origins.append(taken)
     return AxisMap(shape, tuple(origins))
+
+
+def _deal(supply: List[Atom], size: int) -> Optional[Origin]:
+    """Take the atoms of an axis of ``size`` off the supply; nothing and None where they mix."""
+    if size == 1:
+        return (supply.pop(),) if supply and supply[-1].size == 1 else ()
+    before = list(supply)
+    taken: List[Atom] = []
+    while size > 1:
+        atom = supply.pop()
+        if atom.size == 1:
+            continue  # an axis of one index says nothing
+        if size % atom.size and atom.size % size:
+            supply[:] = before
+            return None
+        part = min(size, atom.size)
+        taken.append(Atom(atom.axes, part))
+        if atom.size > part:
+            supply.append(Atom(atom.axes, atom.size // part))
+        size //= part
+    return tuple(taken)
+
+
+def _deal_mixed(supply: List[Atom], shape: Sequence[int]) -> List[Origin]:
+    """The origins of as many axes as it takes until old and new axes line up again."""
+    axes: FrozenSet[int] = frozenset()
+    old = 1
+    new = shape[0]
+    count = 1
+    while old != new:
+        if old < new:
+            atom = supply.pop()
+            axes |= atom.axes
+            old *= atom.size
+        else:
+            new *= shape[count]
+            count += 1
+    return [(Atom(axes, size),) for size in shape[:count]]
 
 
 def _complete(target: Sequence[int], shape: Sequence[int]) -> Optional[Tuple[int, ...]]:

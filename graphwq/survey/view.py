@@ -51,6 +51,11 @@ class ScopeView:
         for _, target, data in self.graph.out_edges(name, data=True):
             yield Use(self.nodes[target], data["slot"], data["port"])
 
+    @property
+    def has_loops(self) -> bool:
+        """Whether there are while loops of the old kind, with frames."""
+        return any(node.op in ("Enter", "RefEnter") for node in self.scope.nodes)
+
     def topological_order(self) -> Dict[str, int]:
         """Position of each node such that inputs come first; back edges of loops left out.
 
