@@ -138,8 +138,8 @@ def _resolved(path: Path) -> Path:
         resolved = path.resolve()
         resolved.exists()
         return resolved
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or "the links run in a ring"
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).split(" from ")[0]
         raise InputError(f"cannot write {one_path(path)}: {reason}; name another file") from error
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import sys
+from functools import lru_cache
 from pathlib import Path
-from typing import Optional
+from typing import Any
 
 from graphwq.errors import InputError
 
@@ -57,12 +57,17 @@ def release(view: memoryview) -> None:
     first = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
     last = (begin + view.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
     if last > first:
-        libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _MADV_DONTNEED)
+        from ctypes import c_size_t, c_void_p
+
+        libc.madvise(c_void_p(first), c_size_t(last - first), _MADV_DONTNEED)
 
 
-def _libc() -> Optional[ctypes.CDLL]:
+@lru_cache(maxsize=None)
+def _libc() -> Any:
     if not sys.platform.startswith("linux"):
         return None
+    import ctypes
+
     try:
         libc = ctypes.CDLL(None)
         return libc if hasattr(libc, "madvise") else None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Mapping, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.protos import AttrValue, DecodeError
 from graphwq.graphdef.tensor import Tensor, encode_header, parse_tensor
 from graphwq.graphdef.wire import (
     LENGTH_DELIMITED,
@@ -24,6 +23,9 @@ from graphwq.graphdef.wire import (
     text,
     varint,
 )
+
+if TYPE_CHECKING:
+    from graphwq.graphdef.protos import AttrValue
 
 _NAME, _OP, _INPUT, _DEVICE, _ATTR = 1, 2, 3, 4, 5
 _KEY, _VALUE = 1, 2
@@ -121,6 +123,8 @@ class Node:
         Raises:
             InputError: the attribute is not an AttrValue.
         """
+        from graphwq.graphdef.protos import AttrValue, DecodeError
+
         content = self.attr_bytes().get(key)
         if content is None:
             return None
@@ -179,9 +183,6 @@ def parse_node(buffer: memoryview, begin: int, end: int, frame_begin: int) -> No
         elif number == _DEVICE:
             device = text(buffer, value, stop, "a node's device")
     return Node(name, op, tuple(inputs), device, buffer[begin:end], None, buffer[frame_begin:end])
-
-
-AttrInput = Union[AttrValue, bytes]
 
 
 def attr_type(dtype: int) -> bytes:
@@ -276,25 +277,32 @@ def private_attrs(node: Node) -> Dict[str, memoryview]:
 
 def attr_of_int(node: Node, key: str, default: int) -> int:
     """An integer attribute, or ``default`` where the node does not set it."""
-    value = node.attr(key)
-    return default if value is None else int(value.i)
+    value = _attr_number(node, key, _ATTR_INT)
+    if value is None:
+        return default
+    return value - (1 << 64) if value >> 63 else value
 
 
 def attr_of_bool(node: Node, key: str) -> bool:
     """A boolean attribute; False where the node does not set it."""
-    value = node.attr(key)
-    return value is not None and bool(value.b)
+    return bool(_attr_number(node, key, _ATTR_BOOL))
 
 
 def attr_of_type(node: Node, key: str) -> int:
     """A DataType attribute without its reference offset; 0 where the node does not set it."""
+    dtype = _attr_number(node, key, _ATTR_TYPE) or 0
+    return dtype - dtypes.REF_OFFSET if dtype > dtypes.REF_OFFSET else dtype
+
+
+def _attr_number(node: Node, key: str, kind: int) -> Optional[int]:
+    """The varint of one of the alternatives of an AttrValue; 0 where it holds another one."""
     content = node.attr_bytes().get(key)
     if content is None:
-        return 0
-    dtype = 0
+        return None
+    result = 0
     for number, wire_type, _, value, end in fields(content):
-        if number == _ATTR_TYPE and wire_type == VARINT:
-            dtype = read_varint(content, value, end)[0]
-        elif number <= _ATTR_LAST:  # one of the alternatives of an AttrValue: the last one counts
-            dtype = 0
-    return dtype - dtypes.REF_OFFSET if dtype > dtypes.REF_OFFSET else dtype
+        if number == kind and wire_type == VARINT:
+            result = read_varint(content, value, end)[0] & ((1 << 64) - 1)
+        elif number <= _ATTR_LAST:  # alternatives: the last one counts
+            result = 0
+    return result

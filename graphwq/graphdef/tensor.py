@@ -10,13 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from operator import mul
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.protos import DecodeError, TensorProto
 from graphwq.graphdef.wire import (
     LENGTH_DELIMITED,
     VARINT,
@@ -37,18 +36,19 @@ _MAX_BYTES = 1 << 40
 #: A list of a few values that stands for more elements than this is no real constant.
 _MAX_EXPANSION = 1 << 28
 
-_LIST_FIELD: Dict[int, str] = {
-    dtypes.DT_FLOAT: "float_val",
-    dtypes.DT_DOUBLE: "double_val",
-    dtypes.DT_HALF: "half_val",
-    dtypes.DT_BFLOAT16: "half_val",
-    dtypes.DT_INT64: "int64_val",
-    dtypes.DT_UINT64: "uint64_val",
-    dtypes.DT_UINT32: "uint32_val",
-    dtypes.DT_BOOL: "bool_val",
-    dtypes.DT_STRING: "string_val",
-    dtypes.DT_COMPLEX64: "scomplex_val",
-    dtypes.DT_COMPLEX128: "dcomplex_val",
+#: For each DataType the list that holds its values: field number and name.
+_LISTS: Dict[int, Tuple[int, str]] = {
+    dtypes.DT_FLOAT: (5, "float_val"),
+    dtypes.DT_DOUBLE: (6, "double_val"),
+    dtypes.DT_STRING: (8, "string_val"),
+    dtypes.DT_COMPLEX64: (9, "scomplex_val"),
+    dtypes.DT_INT64: (10, "int64_val"),
+    dtypes.DT_BOOL: (11, "bool_val"),
+    dtypes.DT_COMPLEX128: (12, "dcomplex_val"),
+    dtypes.DT_HALF: (13, "half_val"),
+    dtypes.DT_BFLOAT16: (13, "half_val"),
+    dtypes.DT_UINT32: (16, "uint32_val"),
+    dtypes.DT_UINT64: (17, "uint64_val"),
 }
 for _code in (
     dtypes.DT_INT32,
@@ -62,7 +62,7 @@ for _code in (
     dtypes.DT_QUINT16,
     dtypes.DT_QINT32,
 ):
-    _LIST_FIELD[_code] = "int_val"
+    _LISTS[_code] = (7, "int_val")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Tensor:
         """False where the shape declares elements and the file holds not one value."""
         if self.size == 0 or self.content is not None:
             return True
-        wanted = TensorProto.DESCRIPTOR.fields_by_name[_LIST_FIELD.get(self.dtype, "dtype")].number
+        wanted = _LISTS.get(self.dtype, (0, ""))[0]
         return any(field[0] == wanted and field[4] > field[3] for field in fields(self.raw))
 
     def numpy(self) -> np.ndarray:
@@ -162,7 +162,7 @@ class Tensor:
         return np.dtype(listed.get(self.dtype, np.int64))
 
     def _listed(self) -> list:
-        return list(getattr(_parsed(self.raw), _LIST_FIELD[self.dtype]))
+        return list(getattr(_parsed(self.raw), _LISTS[self.dtype][1]))
 
     def _strings(self) -> np.ndarray:
         values = self._listed()
@@ -177,7 +177,10 @@ class Tensor:
         return array.reshape(self.shape)
 
 
-def _parsed(raw: Buffer) -> TensorProto:
+def _parsed(raw: Buffer) -> Any:
+    """The TensorProto (imported here: graphs of tensor_content alone do without protobuf)."""
+    from graphwq.graphdef.protos import DecodeError, TensorProto
+
     try:
         return TensorProto.FromString(bytes(raw))
     except DecodeError as error:

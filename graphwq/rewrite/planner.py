@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
 
@@ -153,6 +152,8 @@ def _why(pattern: str, survey: Survey, weights: Sequence[str]) -> str:
     for skip in survey.skips:
         if fnmatchcase(skip.node, pattern):
             return f" ({skip.node} is skipped: {skip.reason})"
+    from difflib import get_close_matches
+
     near = get_close_matches(pattern, weights, 1)
     return f" (is {near[0]!r} meant?)" if near else ""
 

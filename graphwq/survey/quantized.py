@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List
+from typing import AbstractSet, Dict, List
 
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import CONTROL, Node, TensorRef, attr_of_type
@@ -36,6 +36,9 @@ _UPSTREAM = _DECODING | frozenset(
         "FakeQuantWithMinMaxVarsPerChannel",
     ]
 )
+
+
+_GATHERS = ("Gather", "GatherV2")
 
 
 def dequantizing_constants(view: ScopeView) -> Dict[str, str]:
@@ -81,23 +84,55 @@ def _roots_below(view: ScopeView, name: str, codes: int, roots: Dict[str, int]) 
 
 
 def _constants_above(view: ScopeView, root: Node) -> List[Node]:
-    found = []
+    """The float constants from which the operands of a multiplication are computed.
+
+    An operand that depends on anything else is no part of a dequantization; only rows of codes and
+    of their scales may be gathered by indices that are fed.
+    """
+    gathered = {
+        node.data_inputs[1]
+        for node in _cone(view, root)
+        if node.op in _GATHERS and len(node.data_inputs) > 1 and _is_codes(view, node)
+    }
+    found: List[Node] = []
+    for name in root.data_inputs:
+        start = view.nodes.get(TensorRef.parse(name).node)
+        cone = [] if start is None else [start, *_cone(view, start, gathered)]
+        if cone and all(node.op in _UPSTREAM for node in cone):
+            found.extend(
+                node
+                for node in cone
+                if node.op == "Const" and attr_of_type(node, "dtype") in dtypes.FLOATING
+            )
+    return found
+
+
+def _is_codes(view: ScopeView, gather: Node) -> bool:
+    source = view.nodes.get(TensorRef.parse(gather.data_inputs[0]).node)
+    return (
+        source is not None
+        and source.op == "Const"
+        and attr_of_type(source, "dtype") in dtypes.EIGHT_BIT
+    )
+
+
+def _cone(view: ScopeView, root: Node, indices: AbstractSet[str] = frozenset()) -> List[Node]:
+    """What a node is computed from, down to the first op that decoding does not have.
+
+    ``indices`` are inputs that are not followed where a Gather takes them.
+    """
+    found: List[Node] = []
     pending, seen = [root], {root.name}
     while pending:
         node = pending.pop()
+        if node is not root and node.op not in _UPSTREAM:
+            continue
         for slot, name in enumerate(node.data_inputs):
-            if slot == 1 and node.op in ("Gather", "GatherV2") and node is not root:
-                # Indices may come from anywhere; codes and tables are what counts.
-                producer = view.nodes.get(TensorRef.parse(name).node)
-                if producer is None or producer.op not in ("Cast", "Const"):
-                    continue
-            producer = view.nodes.get(TensorRef.parse(name).node)
-            if producer is None or producer.name in seen or producer.op not in _UPSTREAM:
+            if slot == 1 and node.op in _GATHERS and name in indices:
                 continue
-            seen.add(producer.name)
-            if producer.op == "Const":
-                if attr_of_type(producer, "dtype") in dtypes.FLOATING:
-                    found.append(producer)
-            else:
+            producer = view.nodes.get(TensorRef.parse(name).node)
+            if producer is not None and producer.name not in seen:
+                seen.add(producer.name)
+                found.append(producer)
                 pending.append(producer)
     return found

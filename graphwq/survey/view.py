@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Dict, Iterator, List, Tuple
 
 import networkx as nx
@@ -99,6 +98,8 @@ class View:
         """
         for name, view in self.scopes.items():
             for node, missing in view.dangling:
+                from difflib import get_close_matches
+
                 near = get_close_matches(TensorRef.parse(missing).node, view.nodes, 1)
                 hint = f" (is {near[0]!r} meant?)" if near else ""
                 raise InputError(
