@@ -6,7 +6,9 @@ from typing import Optional, Tuple
 
 import numpy as np
 
+from graphwq.errors import InputError
 from graphwq.graphdef.node import Node, TensorRef
+from graphwq.survey.evaluate import evaluate
 from graphwq.survey.view import ScopeView
 
 _PASS = ("Identity", "Enter", "RefEnter", "StopGradient", "Snapshot")
@@ -46,3 +48,30 @@ def constant_int(view: ScopeView, node: Node, slot: int) -> Optional[int]:
     """Like ``constant_input``, a single whole number."""
     values = constant_ints(view, node, slot)
     return values[0] if values is not None and len(values) == 1 else None
+
+
+def ints_given_shape(
+    view: ScopeView, node: Node, slot: int, shape: Tuple[int, ...]
+) -> Optional[Tuple[int, ...]]:
+    """Whole numbers that are computed from the shape of data input 0, which is ``shape``.
+
+    That is how ``tf.transpose`` without a permutation looks: range and rank, subtracted.
+    """
+    if any(size < 0 for size in shape) or slot >= len(node.data_inputs):
+        return None
+    given = {}
+    for use in view.uses(TensorRef.parse(node.data_inputs[0]).node):
+        if use.slot == 0 and use.node.data_inputs[0] == node.data_inputs[0]:
+            if use.node.op == "Rank":
+                given[use.node.name] = np.asarray(len(shape), np.int32)
+            elif use.node.op == "Shape":
+                given[use.node.name] = np.asarray(shape, np.int64)
+    if not given:
+        return None
+    try:
+        value = evaluate(view, TensorRef.parse(node.data_inputs[slot]).node, given)
+    except InputError:  # it does not compute: then the axes are not known
+        return None
+    if value is None or value.dtype.kind not in "iu" or value.size > _MAX_ELEMENTS:
+        return None
+    return tuple(int(item) for item in value.reshape(-1))

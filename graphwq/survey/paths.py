@@ -12,7 +12,7 @@ from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import Node, attr_of_int, attr_of_type
 from graphwq.survey import axes
 from graphwq.survey.axes import AxisMap
-from graphwq.survey.constants import constant_int, constant_ints
+from graphwq.survey.constants import constant_int, constant_ints, ints_given_shape
 from graphwq.survey.view import ScopeView
 
 #: The maps of the outputs, by port; a single one holds for every port.
@@ -40,11 +40,15 @@ def _squeeze(_view: ScopeView, node: Node, _slot: int, current: AxisMap) -> Outp
 
 def _transpose(view: ScopeView, node: Node, _slot: int, current: AxisMap) -> Outputs:
     perm = constant_ints(view, node, 1)
+    if perm is None:
+        perm = ints_given_shape(view, node, 1, current.shape)
     return (None if perm is None else axes.permute(current, perm),)
 
 
 def _reshape(view: ScopeView, node: Node, _slot: int, current: AxisMap) -> Outputs:
     target = constant_ints(view, node, 1)
+    if target is None:
+        target = ints_given_shape(view, node, 1, current.shape)
     return (None if target is None else axes.reshape(current, target),)
 
 
