@@ -99,6 +99,7 @@ class GraphBuilder:
         if shape is None:
             attr.shape.unknown_rank = True
         else:
+            attr.shape.SetInParent()
             for size in shape:
                 attr.shape.dim.add().size = size
         attrs = {"dtype": attr_type(dtype), "shape": attr.SerializeToString(deterministic=True)}
@@ -119,6 +120,7 @@ class GraphBuilder:
         if shape is None:
             attr.shape.unknown_rank = True
         else:
+            attr.shape.SetInParent()
             for size in shape:
                 attr.shape.dim.add().size = size
         attrs = {"dtype": attr_type(dtype), "shape": attr.SerializeToString(deterministic=True)}
