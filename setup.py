@@ -6,12 +6,14 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
-VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "graphwq" / "__init__.py").read_text()).group(1)
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "graphwq" / "__init__.py").read_text()).group(
+    1
+)
 
 # Ranges and their reasons: TensorFlow 1.15.3 exists for Python 3.7 only and needs protobuf < 3.21
-# (its generated code) and numpy < 2. tensorboard carries the GraphDef protos, so that the core needs
-# no TensorFlow; 1.15 comes with TensorFlow, later ones serve Python 3.8 and up. rich draws tables
-# and progress bars.
+# (its generated code) and numpy < 2. tensorboard carries the GraphDef protos, so that the core
+# needs no TensorFlow; 1.15 comes with TensorFlow, later ones serve Python 3.8 and up. rich draws
+# tables and progress bars.
 CORE = [
     "numpy>=1.16",
     "networkx>=2.4",
@@ -34,7 +36,7 @@ DEV = [
 setup(
     name="graphwq",
     version=VERSION,
-    description="Quantize the weights of frozen TensorFlow 1.x graphs to 2..8 bits, without training",
+    description="Quantize weights of frozen TensorFlow 1.x graphs to 2..8 bits, without training",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -69,7 +69,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item
     except (ImportError, ValueError):
         missing = True
     if missing:
-        mark = pytest.mark.skip(reason="TensorFlow is not installed (it exists for Python 3.7 only)")
+        mark = pytest.mark.skip(
+            reason="TensorFlow is not installed (it exists for Python 3.7 only)"
+        )
         for item in items:
             if "tf" in item.keywords:
                 item.add_marker(mark)

@@ -223,11 +223,11 @@ class _Finder:
         while pending and len(seen) <= _MAX_STEPS:
             step = pending.pop()
             scope, name, port = step[:3]
-            followings = self._returned(step)
+            further = self._returned(step)
             for use in self._view.scopes[scope].uses(name):
                 if use.slot != CONTROL and (port is None or use.port == port):
-                    followings.extend(self._use(walk, step, use.node, use.slot))
-            for following in followings:
+                    further.extend(self._use(walk, step, use.node, use.slot))
+            for following in further:
                 if following[:4] not in seen:
                     seen.add(following[:4])
                     pending.append(following)
