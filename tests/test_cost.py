@@ -233,8 +233,8 @@ def test_size_law_alone(shape: Tuple[int, ...], bits: int) -> None:
 
 
 #: What a weight [64, 256] takes beyond b/32, as a part of its float bytes. The scales alone are
-#: 1/64; 8 bits keep the law of 0.02. Packed codes need more nodes (0.021), those of two bit planes twice
-#: as many (0.026), and 7 bits (three planes) are not worth it: such a weight is stored as int8.
+#: 1/64; 8 bits keep the law of 0.02. Packed codes need more nodes (0.021), those of two bit planes
+#: twice as many (0.026), and 7 bits (three planes) are not worth it: it is stored as int8.
 _AT_64 = {2: 0.0215, 3: 0.0262, 4: 0.0215, 5: 0.0262, 6: 0.0262, 7: 0.0306, 8: 0.02}
 
 

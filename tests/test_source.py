@@ -25,7 +25,6 @@ from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.protos import GraphDef
 from graphwq.graphdef.source import load, save, to_text
 
-
 ROOT = Path(__file__).resolve().parent.parent
 
 
