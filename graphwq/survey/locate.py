@@ -10,30 +10,21 @@ import networkx as nx
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import CONTROL, Node, TensorRef, attr_of_type
-from graphwq.graphdef.tensor import parse_shape
-from graphwq.graphdef.wire import LENGTH_DELIMITED, fields
+from graphwq.graphdef.node import CONTROL, Node, TensorRef
 from graphwq.survey import axes, quantized
 from graphwq.survey.axes import AxisMap
+from graphwq.survey.candidates import Candidate, candidate, skip
 from graphwq.survey.optable import WEIGHT_INPUTS
 from graphwq.survey.paths import JOINING_OPS, PASS_OPS, carry
 from graphwq.survey.sites import (
     Consumer,
     Reason,
     Skip,
-    Source,
     Survey,
     WeightSite,
-    qualified,
 )
 from graphwq.survey.view import View, build
 
-_VARIABLES = {
-    "Variable": Source.VARIABLE,
-    "VariableV2": Source.VARIABLE,
-    "TemporaryVariable": Source.VARIABLE,
-    "VarHandleOp": Source.RESOURCE_VARIABLE,
-}
 _STORED = ("Const", "VariableV2", "Variable", "TemporaryVariable", "VarHandleOp", "NoOp")
 _ELEMENTWISE = frozenset(
     [
@@ -83,77 +74,16 @@ def locate_in(view: View) -> Survey:
     skips: List[Skip] = []
     for scope_name, scope in view.scopes.items():
         for node in scope.scope.nodes:
-            candidate = _candidate(scope_name, node)
-            if candidate is None:
+            found = candidate(scope_name, node)
+            if found is None:
                 continue
-            found = candidate if isinstance(candidate, Skip) else finder.examine(candidate)
+            if isinstance(found, Candidate):
+                found = finder.examine(found)
             if isinstance(found, WeightSite):
                 sites.append(found)
             else:
                 skips.append(found)
     return Survey(tuple(sites), tuple(skips))
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    scope: str
-    node: Node
-    source: Source
-    shape: Tuple[int, ...]
-    dtype: int
-
-    @property
-    def name(self) -> str:
-        return qualified(self.scope, self.node.name)
-
-
-def _skip(scope: str, node: Node, reason: Reason, detail: str) -> Skip:
-    return Skip(qualified(scope, node.name), reason.value, detail)
-
-
-def _candidate(scope: str, node: Node) -> _Candidate | Skip | None:
-    """A float Const or variable with a shape worth following, or the reason against it."""
-    if node.op == "Const":
-        dtype = attr_of_type(node, "dtype")
-        if dtype not in dtypes.FLOATING:
-            return None
-        tensor = node.tensor()
-        if tensor is None:
-            return _skip(scope, node, Reason.NO_DATA, "the Const has no value attribute")
-        if tensor.dtype != dtype:
-            raise InputError(
-                f"constant {qualified(scope, node.name)!r} declares {dtypes.dtype_name(dtype)} but "
-                f"holds {dtypes.dtype_name(tensor.dtype)}: the file is damaged, export it again"
-            )
-        shape, source = tensor.shape, Source.CONST
-        if tensor.size and not tensor.has_values:
-            detail = "the Const stores no values; TensorFlow would read zeros"
-            return _skip(scope, node, Reason.NO_DATA, detail)
-    elif node.op in _VARIABLES:
-        dtype = attr_of_type(node, "dtype")
-        if dtype not in dtypes.FLOATING:
-            return None
-        declared, source = _declared_shape(node), _VARIABLES[node.op]
-        if declared is None or any(dim < 0 for dim in declared):
-            return _skip(scope, node, Reason.UNKNOWN_SHAPE, "the variable has no full shape")
-        shape = declared
-    else:
-        return None
-    if not shape:
-        return _skip(scope, node, Reason.SCALAR, "a single number")
-    if 0 in shape:
-        return _skip(scope, node, Reason.EMPTY, f"shape {list(shape)} holds nothing")
-    return _Candidate(scope, node, source, shape, dtype)
-
-
-def _declared_shape(node: Node) -> Optional[Tuple[int, ...]]:
-    content = node.attr_bytes().get("shape")
-    if content is None:
-        return None
-    for number, wire_type, _, value, end in fields(content):
-        if number == 7 and wire_type == LENGTH_DELIMITED:
-            return parse_shape(content[value:end])
-    return None
 
 
 @dataclass
@@ -182,19 +112,19 @@ class _Finder:
             name: quantized.dequantizing_constants(scope) for name, scope in view.scopes.items()
         }
 
-    def examine(self, candidate: _Candidate) -> WeightSite | Skip:
+    def examine(self, candidate: Candidate) -> WeightSite | Skip:
         """Follow one candidate to its end."""
         scope, node = candidate.scope, candidate.node
         if node.name in self._dequantizing[scope]:
             root = self._dequantizing[scope][node.name]
             detail = f"part of the dequantization that ends in {root}"
-            return _skip(scope, node, Reason.ALREADY_QUANTIZED, detail)
+            return skip(scope, node, Reason.ALREADY_QUANTIZED, detail)
         walk = self._walk(candidate)
         if not walk.consumers:
             return self._reason(candidate, walk)
         if candidate.dtype not in dtypes.QUANTIZABLE:
             detail = f"{dtypes.dtype_name(candidate.dtype)} weights cannot be read yet"
-            return _skip(scope, node, Reason.UNSUPPORTED_DTYPE, detail)
+            return skip(scope, node, Reason.UNSUPPORTED_DTYPE, detail)
         consumers = self._in_order(list(walk.consumers.values()))
         return WeightSite(
             scope,
@@ -207,7 +137,7 @@ class _Finder:
             node.nbytes if node.frame is None else node.frame.nbytes,
         )
 
-    def _walk(self, candidate: _Candidate) -> _Walk:
+    def _walk(self, candidate: Candidate) -> _Walk:
         walk = _Walk()
         first: _Step = (
             candidate.scope,
@@ -326,28 +256,28 @@ class _Finder:
             self._fed[scope] = _descendants(view.graph, sources)
         return name in self._fed[scope]
 
-    def _reason(self, candidate: _Candidate, walk: _Walk) -> Skip:
+    def _reason(self, candidate: Candidate, walk: _Walk) -> Skip:
         scope, node = candidate.scope, candidate.node
         if walk.lost:
             detail = f"its channels cannot be told apart at {walk.lost[0]}"
-            return _skip(scope, node, Reason.AXIS_LOST, detail)
+            return skip(scope, node, Reason.AXIS_LOST, detail)
         if walk.too_long:
             detail = f"more than {_MAX_PATH} nodes before the first op that could use it"
-            return _skip(scope, node, Reason.PATH_TOO_LONG, detail)
+            return skip(scope, node, Reason.PATH_TOO_LONG, detail)
         if not walk.others:
-            return _skip(scope, node, Reason.UNUSED, "no op uses it")
+            return skip(scope, node, Reason.UNUSED, "no op uses it")
         for where, other, _ in walk.others:
             if other.op.startswith(_FAKE_QUANT):
                 detail = f"{other.op} {other.name} already quantizes it in the graph"
-                return _skip(scope, node, Reason.ALREADY_QUANTIZED, detail)
+                return skip(scope, node, Reason.ALREADY_QUANTIZED, detail)
             if len(candidate.shape) > 1 and self._leads_to_weight(where, other):
                 detail = (
                     f"{other.op} {other.name} computes with it before an op uses it as a weight"
                 )
-                return _skip(scope, node, Reason.ARITHMETIC, detail)
+                return skip(scope, node, Reason.ARITHMETIC, detail)
         _, other, slot = walk.others[0]
         detail = f"used by {other.op} {other.name} (input {slot}), which takes no weight there"
-        return _skip(scope, node, Reason.NOT_A_WEIGHT, detail)
+        return skip(scope, node, Reason.NOT_A_WEIGHT, detail)
 
     def _leads_to_weight(self, scope: str, node: Node) -> bool:
         """Whether element-wise arithmetic on constants alone ends in the weight input of an op."""
