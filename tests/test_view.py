@@ -368,11 +368,11 @@ def test_ordinary_ops_call_nothing() -> None:
 # ---------------------------------------------------------------------------------------- size
 
 
-def test_thirty_thousand_nodes_take_a_second() -> None:
+def test_ten_thousand_nodes_take_no_time() -> None:
     """View and order need time in proportion to the graph."""
-    b = chain(*(f"n{number}" for number in range(30_000)))
+    b = chain(*(f"n{number}" for number in range(10_000)))
     graph = b.graph()
     begin = time.process_time()
     view = build(graph)
     view.check()
-    assert time.process_time() - begin < 3
+    assert time.process_time() - begin < 1.5

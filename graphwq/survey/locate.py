@@ -77,12 +77,11 @@ def locate_in(view: View) -> Survey:
             found = candidate(scope_name, node)
             if found is None:
                 continue
-            if isinstance(found, Candidate):
-                found = finder.examine(found)
-            if isinstance(found, WeightSite):
-                sites.append(found)
+            fate = finder.examine(found) if isinstance(found, Candidate) else found
+            if isinstance(fate, WeightSite):
+                sites.append(fate)
             else:
-                skips.append(found)
+                skips.append(fate)
     return Survey(tuple(sites), tuple(skips))
 
 
