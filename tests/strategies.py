@@ -11,10 +11,23 @@ from tensorboard.compat.proto.function_pb2 import FunctionDef, GradientDef
 from tensorboard.compat.proto.node_def_pb2 import NodeDef
 from tensorboard.compat.proto.versions_pb2 import VersionDef
 
+from graphwq.errors import InputError
 from graphwq.quant.scheme import PerChannel, PerGroup, PerTensor, QuantScheme
 
 Shape = Tuple[int, ...]
 FLOATS = (np.float16, np.float32, np.float64)
+
+
+def _is_accepted(scale_bits: int) -> bool:
+    try:
+        QuantScheme(scale_bits=scale_bits)
+    except InputError:
+        return False
+    return True
+
+
+#: Every length of a scale that schemes accept.
+SCALE_BITS = tuple(bits for bits in range(25) if _is_accepted(bits))
 
 # ------------------------------------------------------------------------------------- weights
 

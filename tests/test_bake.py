@@ -117,7 +117,7 @@ def test_baking_twice_changes_nothing_for_any_values(bits: int, dtype: Any, data
     assert not second.modified
 
 
-@pytest.mark.parametrize("scale_bits", [*range(10, 17), 24])
+@pytest.mark.parametrize("scale_bits", [*range(13, 17), 24])
 def test_baking_twice_changes_nothing_for_short_scales(scale_bits: int) -> None:
     """The same for scales of fewer bits: the scale of a baked weight is found again.
 

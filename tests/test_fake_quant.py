@@ -67,7 +67,7 @@ _GRAPHS = {
 
 
 @pytest.mark.parametrize("name", sorted(_GRAPHS))
-@pytest.mark.parametrize("scale_bits", [24, 16, 13, 10])
+@pytest.mark.parametrize("scale_bits", [24, 16, 13])
 def test_the_values_are_those_of_bake(name: str, scale_bits: int) -> None:
     """Law: fake_quant == bake == dequant bit for bit, at every width and length of scale."""
     graph = _GRAPHS[name]()

@@ -40,7 +40,7 @@ _FORM = st.one_of(st.just(Whole()), st.builds(Split, _SMALL, _SIZES), st.builds(
 def _items(draw: Any) -> PlanItem:
     bits = draw(st.integers(2, 8))
     scheme = QuantScheme(
-        bits, draw(_GRANULARITY), scale_bits=draw(st.sampled_from([*range(10, 17), 24]))
+        bits, draw(_GRANULARITY), scale_bits=draw(st.sampled_from([*range(13, 17), 24]))
     )
     stored = draw(st.sampled_from([8, bits]))
     return PlanItem(draw(_TEXT), draw(st.sampled_from(STORAGES)), scheme, stored, draw(_FORM))

@@ -9,7 +9,7 @@ import pytest
 from builders import random_weight
 from strategies import EDGES
 
-from graphwq.errors import QuantizationError
+from graphwq.errors import InputError, QuantizationError
 from graphwq.quant.quantize import kept_axes, quantize, quantize_with_error, scale_shape
 from graphwq.quant.scheme import PerChannel, PerGroup, PerTensor, QuantScheme
 
@@ -189,6 +189,24 @@ def test_half_weights_are_computed_in_float32() -> None:
         low, high = quantize(half, scheme), quantize(half.astype(np.float32), scheme)
         assert np.array_equal(low.codes, high.codes)
         assert np.array_equal(low.scale, high.scale)
+
+
+@pytest.mark.parametrize("scale_bits", [*range(13, 17), 24])
+@pytest.mark.parametrize("value", [65504.0, 65440.0, 0.9995])
+def test_half_weights_do_not_grow(value: float, scale_bits: int) -> None:
+    """A short scale is rounded up: what is stored as half must be the largest weight all the same.
+
+    Otherwise it grows with every run (law 3), in the end to Inf. A scheme with a scale that is too
+    short for that may be refused.
+    """
+    weight = np.array([value, value / 2], np.float16)
+    try:
+        scheme = QuantScheme(8, scale_bits=scale_bits)
+    except InputError:
+        return
+    stored = quantize(weight, scheme).dequantize().astype(np.float16)
+    assert stored[0] == weight[0]
+    assert quantize(stored, scheme).dequantize().astype(np.float16).tolist() == stored.tolist()
 
 
 def test_double_weights_are_computed_in_double() -> None:

@@ -58,9 +58,9 @@ def test_widths_that_are_not(bits: Any) -> None:
         ({"symmetric": False}, "only symmetric"),
         ({"narrow_range": False}, "only symmetric, narrow-range"),
         ({"method": "magic"}, "there is no method 'magic'"),
-        ({"scale_bits": 9}, "scale_bits must be 24 or 10..16, not 9"),
-        ({"scale_bits": 17}, "scale_bits must be 24 or 10..16, not 17"),
-        ({"scale_bits": 25}, "scale_bits must be 24 or 10..16, not 25"),
+        ({"scale_bits": 9}, "scale_bits must be .*, not 9"),
+        ({"scale_bits": 17}, "scale_bits must be .*, not 17"),
+        ({"scale_bits": 25}, "scale_bits must be .*, not 25"),
     ],
 )
 def test_schemes_that_do_not_exist(arguments: Any, message: str) -> None:

@@ -58,8 +58,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--scale-bits",
         type=_number,
         metavar="N",
-        help="significant bits of a scale, 24 (default) down to 8; 16 lets FakeQuant ops stand on "
-        "the weights themselves",
+        help="significant bits of a scale, 24 (default) or 13..16, which lets FakeQuant ops stand "
+        "on the weights themselves",
     )
 
 

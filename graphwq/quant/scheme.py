@@ -52,9 +52,9 @@ class QuantScheme:
         symmetric: the zero point is 0 (the only form so far).
         narrow_range: the codes are -T..T with T = 2^(num_bits-1) - 1, without -T-1.
         method: how scale and codes are chosen.
-        scale_bits: significant bits of a scale, 24 = float32 as it is, or 10..16: then every
+        scale_bits: significant bits of a scale, 24 = float32 as it is, or 13..16: then every
             product code * scale is exact in float32, which is what TensorFlow's FakeQuant ops need
-            to reproduce it. (With fewer than 10 the largest value would miss the code T.)
+            to reproduce it. (With fewer, half weights would grow.)
     """
 
     num_bits: int = 8
@@ -70,8 +70,8 @@ class QuantScheme:
             raise InputError("only symmetric, narrow-range quantization is implemented")
         if self.method != "absmax":
             raise InputError(f"there is no method {self.method!r}: use 'absmax'")
-        if self.scale_bits not in (*range(10, 17), FLOAT32_BITS):
-            raise InputError(f"scale_bits must be 24 or 10..16, not {self.scale_bits!r}")
+        if self.scale_bits not in (*range(13, 17), FLOAT32_BITS):
+            raise InputError(f"scale_bits must be 24 or 13..16, not {self.scale_bits!r}")
 
     @property
     def max_code(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import AbstractSet, Dict, List
+from typing import AbstractSet, Dict, List, Tuple
 
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import CONTROL, Node, TensorRef, attr_of_type
@@ -57,8 +57,9 @@ def dequantizing_constants(view: ScopeView) -> Dict[str, str]:
                 _roots_below(view, node.name, _elements(source), roots)
     found: Dict[str, str] = {}
     for root, codes in roots.items():
-        for constant in _constants_above(view, view.nodes[root]):
-            if _elements(constant) < max(codes, 2):  # else no scale: a mask over a weight
+        for constant, is_gathered in _constants_above(view, view.nodes[root]):
+            # As large as the codes it is no scale: codes that mask a weight. Nobody gathers a mask.
+            if is_gathered or _elements(constant) < max(codes, 2):
                 found.setdefault(constant.name, root)
     return found
 
@@ -83,24 +84,25 @@ def _roots_below(view: ScopeView, name: str, codes: int, roots: Dict[str, int]) 
                 pending.append(below)
 
 
-def _constants_above(view: ScopeView, root: Node) -> List[Node]:
+def _constants_above(view: ScopeView, root: Node) -> List[Tuple[Node, bool]]:
     """The float constants from which the operands of a multiplication are computed.
 
-    An operand that depends on anything else is no part of a dequantization; only rows of codes and
-    of their scales may be gathered by indices that are fed.
+    With each whether the operand is gathered (scales of rows or groups). An operand that depends on
+    anything else is no part of a dequantization; only rows of codes and of their scales may be
+    gathered by indices that are fed.
     """
     gathered = {
         node.data_inputs[1]
         for node in _cone(view, root)
         if node.op in _GATHERS and len(node.data_inputs) > 1 and _is_codes(view, node)
     }
-    found: List[Node] = []
+    found: List[Tuple[Node, bool]] = []
     for name in root.data_inputs:
         start = view.nodes.get(TensorRef.parse(name).node)
         cone = [] if start is None else [start, *_cone(view, start, gathered)]
-        if cone and all(node.op in _UPSTREAM for node in cone):
+        if start is not None and all(node.op in _UPSTREAM for node in cone):
             found.extend(
-                node
+                (node, start.op in _GATHERS)
                 for node in cone
                 if node.op == "Const" and attr_of_type(node, "dtype") in dtypes.FLOATING
             )

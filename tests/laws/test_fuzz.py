@@ -154,7 +154,7 @@ def test_valid_graphs_that_make_no_sense(data: bytes) -> None:
     _survey(data)
 
 
-@settings(max_examples=max(400, settings().max_examples))
+@settings(max_examples=max(300, settings().max_examples))
 @given(mutated(_OWN))
 def test_damaged_graphs(data: bytes) -> None:
     """Cut, flipped, spliced: a graph or an InputError, and a survey or a GraphWQError."""
@@ -170,9 +170,9 @@ def test_every_cut(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(len(_OWN)))
 def test_every_byte_broken(seed: int) -> None:
-    """Every byte of every seed set to three bad values, one at a time."""
+    """Every byte of every seed set to two bad values, one at a time."""
     for place in range(len(_OWN[seed])):
-        for value in (0x00, 0x7F, 0xFF):
+        for value in (0x00, 0xFF):
             data = bytearray(_OWN[seed])
             data[place] = value
             _survey(bytes(data))
@@ -303,7 +303,7 @@ def _constant(draw: st.DrawFn, b: GraphBuilder, name: str, kind: str) -> str:
     return b.const(name, array[0].reshape(()) if kind == "s" else array)
 
 
-@settings(max_examples=max(500, settings().max_examples))
+@settings(max_examples=max(300, settings().max_examples))
 @given(hostile_graphs())
 def test_hostile_graphs(data: bytes) -> None:
     """Axes, masks, sizes and shapes beyond reason, cycles, dangling inputs: no crash."""

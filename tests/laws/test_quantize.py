@@ -15,7 +15,7 @@ import pytest
 import reference
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import EDGES, FLOATS, gaussian, shapes, weights, weights_and_schemes
+from strategies import EDGES, FLOATS, SCALE_BITS, gaussian, shapes, weights, weights_and_schemes
 
 from graphwq.errors import QuantizationError
 from graphwq.quant import blocks
@@ -122,7 +122,7 @@ def _scale_members(
     return tuple(members)
 
 
-@given(weights_and_schemes(scale_bits=(24, 16, 12, 10)))
+@given(weights_and_schemes(scale_bits=SCALE_BITS))
 def test_equals_the_reference(pair: Pair) -> None:
     """Law 6: codes, scales and values are those of exact fractions, bit for bit."""
     _compare(*pair)
@@ -171,7 +171,7 @@ def test_the_block_size_does_not_matter(pair: Pair, elements: int) -> None:
 # ---------------------------------------------------------------------------------------- law 5
 
 
-@given(weights_and_schemes(scale_bits=(24, 16, 12, 10)))
+@given(weights_and_schemes(scale_bits=SCALE_BITS))
 def test_codes_are_in_range(pair: Pair) -> None:
     """-T..T, never -T-1; scales are positive normal float32."""
     weight, scheme = pair
@@ -183,7 +183,7 @@ def test_codes_are_in_range(pair: Pair) -> None:
     assert np.isfinite(quantized.dequantize()).all()
 
 
-@given(weights_and_schemes(scale_bits=(24, 16, 12, 10)))
+@given(weights_and_schemes(scale_bits=SCALE_BITS))
 def test_no_value_moves_by_more_than_half_a_step(pair: Pair) -> None:
     """Law 5: |w - w'| <= scale/2, but for the last bit of the larger of the two (float32)."""
     weight, scheme = pair
@@ -217,7 +217,7 @@ def test_quantizing_the_values_again_changes_nothing(pair: Pair) -> None:
     assert twice.dequantize().tobytes() == once.dequantize().tobytes()
 
 
-@given(weights_and_schemes())
+@given(weights_and_schemes(scale_bits=SCALE_BITS))
 def test_quantizing_what_is_stored_again_changes_nothing(pair: Pair) -> None:
     """Law 3 for ``bake``: values in the weight's own dtype (half, double) are a fixed point."""
     weight, scheme = pair
@@ -229,7 +229,7 @@ def test_quantizing_what_is_stored_again_changes_nothing(pair: Pair) -> None:
     assert twice.dequantize().astype(weight.dtype).tobytes() == stored.tobytes()
 
 
-@given(weights_and_schemes(scale_bits=(24, 16, 12, 11, 10)))
+@given(weights_and_schemes(scale_bits=SCALE_BITS))
 def test_the_largest_code_is_used(pair: Pair) -> None:
     """Each group has a code +-T, or nothing but zeros: MNN derives the scale from it."""
     weight, scheme = pair
