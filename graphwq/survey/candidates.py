@@ -59,7 +59,7 @@ def candidate(scope: str, node: Node) -> Candidate | Skip | None:
                 f"holds {dtypes.dtype_name(tensor.dtype)}: the file is damaged, export it again"
             )
         shape, source = tensor.shape, Source.CONST
-        if tensor.size and not tensor.has_values:
+        if shape and tensor.size and not tensor.has_values:
             detail = "the Const stores no values; TensorFlow would read zeros"
             return skip(scope, node, Reason.NO_DATA, detail)
     elif node.op in _VARIABLES:
