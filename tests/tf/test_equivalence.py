@@ -90,7 +90,7 @@ def test_weights_are_the_same_bits(bits: int, granularity: str) -> None:
             assert_same_bits(found[f"{name}:0"], expected, f"{storage} {name}")
 
 
-@pytest.mark.parametrize("scale_bits", [16, 10])
+@pytest.mark.parametrize("scale_bits", [16, 13])
 def test_short_scales_are_the_same_bits(scale_bits: int) -> None:
     """FakeQuant ops on the weights themselves, where every product code * scale is exact."""
     graph = _zoo()
