@@ -215,7 +215,9 @@ def child(script: str, *arguments: str, timeout: Optional[float] = None) -> str:
     done = subprocess.run(argv, capture_output=True, env=environment, timeout=timeout)
     if done.returncode:
         tail = done.stderr.decode("utf-8", "replace")[-2000:]
-        raise RuntimeError(f"{script} {' '.join(arguments)} failed:\n{tail}")
+        raise RuntimeError(
+            f"{script} {' '.join(arguments)} failed (status {done.returncode}):\n{tail}"
+        )
     return done.stdout.decode("utf-8")
 
 
