@@ -35,6 +35,8 @@ _SHAPE_DIM, _SHAPE_UNKNOWN_RANK, _DIM_SIZE = 2, 3, 1
 _MAX_BYTES = 1 << 40
 #: A list of a few values that stands for more elements than this is no real constant.
 _MAX_EXPANSION = 1 << 28
+#: numpy 1 has no room for more axes (numpy 2 has, but the same file must read the same).
+_MAX_RANK = 32
 
 #: For each DataType the list that holds its values: field number and name.
 _LISTS: Dict[int, Tuple[int, str]] = {
@@ -103,6 +105,8 @@ class Tensor:
         Raises:
             InputError: the dtype has no numpy type, or the values do not fill the shape.
         """
+        if len(self.shape) > _MAX_RANK:
+            raise InputError(f"a tensor of {len(self.shape)} axes cannot be read, {_MAX_RANK} can")
         if self.dtype != dtypes.DT_STRING and self.dtype not in dtypes.NUMPY:
             raise InputError(f"a tensor of {dtypes.dtype_name(self.dtype)} cannot be read")
         try:
