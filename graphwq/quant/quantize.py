@@ -107,12 +107,11 @@ def _rows(scale: np.ndarray, begin: int, end: int) -> np.ndarray:
 
 def _check_finite(scale: np.ndarray) -> None:
     bad = int(np.count_nonzero(~np.isfinite(scale)))
+    if bad and scale.size == 1:
+        raise QuantizationError("it holds NaN, Inf or magnitudes beyond float32")
     if bad:
-        channels = "its channels" if scale.size > 1 else "the values"
         raise QuantizationError(
-            f"NaN, Inf or magnitudes beyond float32 in {bad} of {scale.size} of {channels}"
-            if scale.size > 1
-            else "it holds NaN, Inf or magnitudes beyond float32"
+            f"NaN, Inf or magnitudes beyond float32 in {bad} of {scale.size} of its channels"
         )
 
 

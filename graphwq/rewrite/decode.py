@@ -16,6 +16,7 @@ from graphwq.graphdef.node import Node, TensorRef, attr_of_int, attr_of_type
 from graphwq.quant.scheme import MAX_BITS, MIN_BITS, max_code
 from graphwq.rewrite.plan import DEQUANT, FAKE_QUANT
 from graphwq.survey.evaluate import evaluate
+from graphwq.survey.quantized import elements
 from graphwq.survey.sites import qualified
 from graphwq.survey.view import ScopeView, View
 
@@ -120,7 +121,7 @@ def _product(view: ScopeView, node: Node, root: Node) -> Optional[StoredWeight]:
     if codes is None or scale is None or scale.dtype != np.float32:
         return None
     scales = _constants(view, scale_name) or ()
-    stored = eight_bit or [item for item in constants if _size(item) > 1]
+    stored = eight_bit or [item for item in constants if elements(item) > 1]
     return _stored(node, codes, scale, FAKE_QUANT if is_fake else DEQUANT, stored, scales)
 
 
@@ -182,14 +183,9 @@ def _fake_quantized(view: ScopeView, node: Node) -> Optional[StoredWeight]:
     codes = values.astype(np.float32) / scale.astype(np.float32)
     if not np.array_equal(np.rint(codes).astype(np.float32) * scale, values.astype(np.float32)):
         return None
-    large = [item for item in constants if _size(item) > 1]
+    large = [item for item in constants if elements(item) > 1]
     varying = _varying(np.asarray(scale, np.float32))
     return _stored(node, np.rint(codes), varying, FAKE_QUANT, large, ())
-
-
-def _size(constant: Node) -> int:
-    tensor = constant.tensor()
-    return 0 if tensor is None else tensor.size
 
 
 def _varying(scale: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
 
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import Node
 from graphwq.quant.packing import planes
 from graphwq.quant.scheme import (
     FLOAT32_BITS,
@@ -220,13 +219,9 @@ def _one_cut_each(sites: Sequence[WeightSite], fates: Sequence[_Fate]) -> List[_
     return result
 
 
-def _place(view: View, site: WeightSite) -> Tuple[Place, Node]:
-    node = view.scopes[site.scope].nodes[site.node]
-    return Place.of(site.scope, node), node
-
-
 def _cost(view: View, site: WeightSite, item: PlanItem) -> int:
-    return dequant_nbytes(_place(view, site)[0], site, item)
+    node = view.scopes[site.scope].nodes[site.node]
+    return dequant_nbytes(Place.of(site.scope, node), site, item)
 
 
 def _drop_costly_tables(

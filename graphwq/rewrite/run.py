@@ -12,6 +12,7 @@ from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.mapping import release
 from graphwq.graphdef.node import Node
 from graphwq.graphdef.source import save
+from graphwq.graphdef.wire import header
 from graphwq.quant.metrics import WeightError
 from graphwq.quant.quantize import quantize_with_error
 from graphwq.quant.scheme import PerGroup, QuantizedTensor
@@ -298,7 +299,7 @@ class _Rewriter:
         """Bytes of the replaced nodes before, of the new nodes, and of shared tables among them."""
         before = after = tables = 0
         for edit in edits:
-            size = edit.node.nbytes + _framing(edit.node.nbytes)
+            size = len(header(1, edit.node.nbytes)) + edit.node.nbytes
             if edit.node.name.startswith(self._tables.prefix):
                 tables += size
                 continue
@@ -319,15 +320,6 @@ def _check_cuts(work: Sequence[Tuple[PlanItem, WeightSite]]) -> None:
                     f"the plan cuts {min(consumers & cut)!r} for two weights: make a new plan"
                 )
             cut |= consumers
-
-
-def _framing(size: int) -> int:
-    """Bytes of tag and length in front of a node of ``size`` bytes."""
-    length = 1
-    while size >= 0x80:
-        size >>= 7
-        length += 1
-    return 1 + length
 
 
 def _same_values(node: Node, baked: Node) -> bool:

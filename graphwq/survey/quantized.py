@@ -50,21 +50,22 @@ def dequantizing_constants(view: ScopeView) -> Dict[str, str]:
     roots: Dict[str, int] = {}
     for node in view.scope.nodes:
         if node.op == "Const" and attr_of_type(node, "dtype") in dtypes.EIGHT_BIT:
-            _roots_below(view, node.name, _elements(node), roots)
+            _roots_below(view, node.name, elements(node), roots)
         elif node.op.startswith("FakeQuant") and node.data_inputs:
             source = view.nodes.get(TensorRef.parse(node.data_inputs[0]).node)
             if source is not None and source.op == "Const":
-                _roots_below(view, node.name, _elements(source), roots)
+                _roots_below(view, node.name, elements(source), roots)
     found: Dict[str, str] = {}
     for root, codes in roots.items():
         for constant, is_gathered in _constants_above(view, view.nodes[root]):
             # As large as the codes it is no scale: codes that mask a weight. Nobody gathers a mask.
-            if is_gathered or _elements(constant) < max(codes, 2):
+            if is_gathered or elements(constant) < max(codes, 2):
                 found.setdefault(constant.name, root)
     return found
 
 
-def _elements(node: Node) -> int:
+def elements(node: Node) -> int:
+    """How many values a constant has; 0 for a node that is none."""
     tensor = node.tensor()
     return 0 if tensor is None else tensor.size
 

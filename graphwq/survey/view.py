@@ -52,8 +52,12 @@ class ScopeView:
 
     @property
     def has_loops(self) -> bool:
-        """Whether there are while loops of the old kind, with frames."""
-        return any(node.op in ("Enter", "RefEnter") for node in self.scope.nodes)
+        """Whether there are while loops of the old kind, with frames; looked up once."""
+        known = self.__dict__.get("_has_loops")
+        if known is None:
+            known = any(node.op in ("Enter", "RefEnter") for node in self.scope.nodes)
+            self.__dict__["_has_loops"] = known
+        return known
 
     def topological_order(self) -> Dict[str, int]:
         """Position of each node such that inputs come first; back edges of loops left out.
