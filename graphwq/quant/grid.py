@@ -55,14 +55,15 @@ def detect(weight: np.ndarray, kept: Iterable[Tuple[int, ...]]) -> Optional[Grid
     if weight.size < 2 or not np.isfinite(weight).all():
         return None
     for axes in [(), *kept]:
-        found = _on_grid(weight, tuple(axes))
+        found = on_grid(weight, tuple(axes))
         if found is not None:
             return found
     return _affine(weight)
 
 
-def _on_grid(weight: np.ndarray, axes: Tuple[int, ...]) -> Optional[Grid]:
-    groups = _as_groups(weight, axes)
+def on_grid(weight: np.ndarray, axes: Tuple[int, ...]) -> Optional[Grid]:
+    """Find the coarsest symmetric grid with one scale per index of ``axes``, or None."""
+    groups = as_groups(weight, axes)
     if groups.shape[1] < 2:
         return None
     absmax = np.abs(groups).max(1).astype(np.float64)
@@ -101,7 +102,7 @@ def _affine(weight: np.ndarray) -> Optional[Grid]:
     return Grid(bits, (), exact=False, symmetric=False)
 
 
-def _as_groups(weight: np.ndarray, axes: Tuple[int, ...]) -> np.ndarray:
+def as_groups(weight: np.ndarray, axes: Tuple[int, ...]) -> np.ndarray:
     """[groups, values of a group]."""
     shape = scale_shape(weight.shape, PerChannel(axes) if axes else PerTensor())
     flat_shape, flat_scale = merge_axes(weight.shape, axes)

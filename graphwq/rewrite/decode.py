@@ -118,8 +118,11 @@ def _product(view: ScopeView, node: Node, root: Node) -> Optional[StoredWeight]:
     if not eight_bit and not is_fake:
         return None
     codes, scale = evaluate(view, value), evaluate(view, scale_name)
-    if codes is None or scale is None or scale.dtype != np.float32:
+    if codes is None or scale is None or scale.dtype != np.float32 or not codes.size:
         return None
+    gathered = view.nodes[scale_name].op in ("Gather", "GatherV2")
+    if scale.size >= codes.size > 1 and codes.min() >= 0 and not gathered:
+        return None  # a mask over a weight; nobody gathers the weight then
     scales = _constants(view, scale_name) or ()
     stored = eight_bit or [item for item in constants if elements(item) > 1]
     return _stored(node, codes, scale, FAKE_QUANT if is_fake else DEQUANT, stored, scales)
@@ -138,8 +141,6 @@ def _stored(
         return None
     if any(few not in (1, many) for few, many in zip(scale.shape, codes.shape)):
         return None
-    if scale.size >= codes.size > 1 and codes.min() >= 0:
-        return None  # a mask over a weight
     if not (scale > 0).all():
         return None
     largest = float(np.abs(codes).max())

@@ -23,3 +23,7 @@ class Names:
         number = self._next
         self._next += 1
         return f"{self.root}{number}"
+
+    def go_on_from(self, number: int) -> None:
+        """Let the next prefix have this number."""
+        self._next = number

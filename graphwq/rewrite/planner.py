@@ -182,7 +182,7 @@ def _fate(view: View, site: WeightSite, options: Options) -> _Fate:
         detail = f"{site.size} elements, the minimum is {options.min_elements}"
         return Skip(site.weight, Reason.TOO_SMALL.value, detail)
     scheme = QuantScheme(bits, _granularity(site, options), scale_bits=options.scale_bits)
-    return PlanItem(site.weight, options.storage, scheme, bits, _form(view, site, scheme))
+    return PlanItem(site.weight, options.storage, scheme, bits, form_of(view, site, scheme))
 
 
 def _granularity(site: WeightSite, options: Options) -> Granularity:
@@ -195,7 +195,7 @@ def _granularity(site: WeightSite, options: Options) -> Granularity:
     return PerChannel(site.kept_axes)
 
 
-def _form(view: View, site: WeightSite, scheme: QuantScheme) -> Form:
+def form_of(view: View, site: WeightSite, scheme: QuantScheme) -> Form:
     """One piece, unless it is too large for TensorFlow to fold and can be cut."""
     scope = view.scopes[site.scope]
     form = rows.choose(scope, site, scheme) or split.choose(scope, site)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from graphwq.errors import InputError, QuantizationError
 from graphwq.graphdef.graph import Graph
@@ -75,6 +75,7 @@ class RewriteResult:
         skips: what was left as it is, with reasons.
         modified: False where nothing changed; then ``graph`` is the original.
         shared_bytes: bytes of the decoding tables that several weights share.
+        edit_counts: how many of ``edits`` are for each of ``weights``.
     """
 
     graph: Graph
@@ -84,6 +85,7 @@ class RewriteResult:
     skips: Tuple[Skip, ...]
     modified: bool
     shared_bytes: int
+    edit_counts: Tuple[int, ...]
 
     def save(self, path: Union[str, Path], force: bool = False) -> int:
         """Write the new graph atomically; return the number of bytes.
@@ -123,13 +125,52 @@ def rewrite_surveyed(
     return _Rewriter(graph, view, {site.weight: site for site in sites}).run(plan, progress)
 
 
+@dataclass(frozen=True)
+class Given:
+    """Codes that are there already, for ``rebuild``.
+
+    Attributes:
+        quantized: codes and scale.
+        error: of their values against the weight.
+        prefix: number of the first name prefix that the weight's nodes have; None where the next
+            free one will do.
+    """
+
+    quantized: QuantizedTensor
+    error: WeightError
+    prefix: Optional[int] = None
+
+
+def rebuild(
+    graph: Graph,
+    view: View,
+    sites: Sequence[WeightSite],
+    plan: Plan,
+    given: Mapping[str, Given],
+) -> RewriteResult:
+    """Carry out a plan with codes that come from elsewhere; ``given`` has them by weight.
+
+    Raises:
+        InputError: the plan does not fit this graph.
+    """
+    rewriter = _Rewriter(graph, view, {site.weight: site for site in sites}, given)
+    return rewriter.run(plan, None)
+
+
 class _Rewriter:
     """One run over one graph."""
 
-    def __init__(self, graph: Graph, view: View, sites: Dict[str, WeightSite]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        view: View,
+        sites: Dict[str, WeightSite],
+        given: Optional[Mapping[str, Given]] = None,
+    ) -> None:
         self._graph = graph
         self._view = view
         self._sites = sites
+        self._given = given or {}
         self._names = Names(graph)
         self._tables = Tables(self._names.root)
 
@@ -137,12 +178,16 @@ class _Rewriter:
         edits: List[Edit] = []
         weights: List[WeightResult] = []
         quantized: Dict[str, QuantizedTensor] = {}
+        counts: List[int] = []
         shared = 0
         work = [(item, self._site(item)) for item in plan.items]
         _check_cuts(work)
         computed = in_order(lambda pair: self._quantize(*pair), work)
         for number, ((item, site), (codes, error)) in enumerate(zip(work, computed), 1):
             node = self._node(site)
+            there = self._given.get(item.weight)
+            if there is not None and there.prefix is not None:
+                self._names.go_on_from(there.prefix)
             own = self._edits(site, node, item, codes)
             before, after, tables = self._sizes(own)
             shared += tables
@@ -151,12 +196,20 @@ class _Rewriter:
             )
             quantized[item.weight] = codes
             edits.extend(own)
+            counts.append(len(own))
             if progress is not None:
                 progress(number, len(plan.items), item.weight)
         graph = apply(self._graph, edits) if edits else self._graph
         invariants.check(self._graph, graph, edits)
         return RewriteResult(
-            graph, tuple(edits), tuple(weights), quantized, plan.skips, bool(edits), shared
+            graph,
+            tuple(edits),
+            tuple(weights),
+            quantized,
+            plan.skips,
+            bool(edits),
+            shared,
+            tuple(counts),
         )
 
     def _site(self, item: PlanItem) -> WeightSite:
@@ -189,6 +242,9 @@ class _Rewriter:
         return self._view.scopes[site.scope].nodes[site.node]
 
     def _quantize(self, item: PlanItem, site: WeightSite) -> Tuple[QuantizedTensor, WeightError]:
+        there = self._given.get(item.weight)
+        if there is not None:
+            return there.quantized, there.error
         tensor = self._node(site).tensor()
         assert tensor is not None
         try:

@@ -1,0 +1,354 @@
+"""One weight of a quantized graph: its codes and scale, and the plan item it was stored by."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Iterator, List, Optional, Tuple
+
+import numpy as np
+
+from graphwq.errors import QuantizationError
+from graphwq.graphdef.node import Node, TensorRef, attr_of_int
+from graphwq.quant.grid import on_grid
+from graphwq.quant.packing import packed_nbytes
+from graphwq.quant.quantize import quantize, scale_shape
+from graphwq.quant.regrid import codes_of
+from graphwq.quant.scheme import (
+    FLOAT32_BITS,
+    MAX_BITS,
+    MIN_BITS,
+    Granularity,
+    PerChannel,
+    PerGroup,
+    PerTensor,
+    QuantizedTensor,
+    QuantScheme,
+)
+from graphwq.rewrite.decode import StoredWeight, decode
+from graphwq.rewrite.plan import BAKE, FAKE_QUANT, Form, PlanItem, Whole
+from graphwq.rewrite.planner import form_of
+from graphwq.survey.evaluate import evaluate
+from graphwq.survey.sites import WeightSite
+from graphwq.survey.view import ScopeView, View
+
+#: Values of a weight with one scale on which a scheme is tried.
+_PROBE_VALUES = 4096
+#: Lengths of scales, the usual one first.
+_SCALE_BITS = (FLOAT32_BITS, 16, 15, 14, 13)
+_ANY_SCALE = (FLOAT32_BITS,)
+_MAX_DEPTH = 64
+_PREFIX = re.compile(r"wq_*(\d+)/")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the candidate holds in the place of a weight.
+
+    Attributes:
+        item: how it is stored.
+        quantized: codes and scale.
+        prefix: number of the first name prefix of its nodes; None where it has none.
+    """
+
+    item: PlanItem
+    quantized: QuantizedTensor
+    prefix: Optional[int]
+
+
+def read_back(
+    reference: View, candidate: View, site: WeightSite, item: Optional[PlanItem]
+) -> Optional[Found]:
+    """Read a weight of ``reference`` from ``candidate``.
+
+    Args:
+        reference, candidate: the graphs.
+        site: the weight in the reference, a constant.
+        item: what a plan says of it; None where that is to be found.
+
+    Returns:
+        None where the candidate holds it as it was, not at all, or in no form that is known.
+    """
+    scope = candidate.scopes.get(site.scope)
+    node = None if scope is None else scope.nodes.get(site.node)
+    if scope is None or node is None:
+        return None
+    if item is not None and (item.storage == BAKE) != (node.op == "Const"):
+        return None
+    if node.op == "Const":
+        return _baked(reference.scopes[site.scope].nodes[site.node], node, site, item)
+    stored = decode(scope, node)
+    if stored is None or stored.codes.shape != site.shape:
+        return None
+    if item is not None and item.storage != stored.storage:
+        return None
+    return _stored(reference, candidate, site, item, stored)
+
+
+# ---------------------------------------------------------------------------------------- baked
+
+
+def _baked(old: Node, new: Node, site: WeightSite, item: Optional[PlanItem]) -> Optional[Found]:
+    before, after = old.tensor(), new.tensor()
+    if before is None or after is None:
+        return None
+    if (after.shape, after.dtype) != (before.shape, before.dtype):
+        return None
+    floats, values = before.numpy(), after.numpy()
+    if item is None and (old.raw == new.raw or floats.tobytes() == values.tobytes()):
+        return None
+    if not (np.isfinite(values).all() and np.isfinite(floats).all()):
+        return None
+    scheme = item.scheme if item is not None else _baked_scheme(floats, values, site)
+    quantized = None if scheme is None else _on_scheme(floats, values, scheme)
+    if scheme is None or quantized is None:
+        return None
+    return Found(item or PlanItem(site.weight, BAKE, scheme, scheme.num_bits), quantized, None)
+
+
+def _baked_scheme(
+    floats: np.ndarray, values: np.ndarray, site: WeightSite
+) -> Optional[QuantScheme]:
+    """The scheme of baked values: one whose grid they are on where rounding puts the floats."""
+    for granularity in _granularities(site):
+        probes = list(_probes(floats, values, granularity))
+        for bits in range(MIN_BITS, MAX_BITS + 1):
+            for scale_bits in _SCALE_BITS if values.dtype == np.dtype(np.float16) else _ANY_SCALE:
+                scheme = QuantScheme(bits, granularity, scale_bits=scale_bits)
+                if not any(_rounded(*probe, scheme) for probe in probes):
+                    continue
+                found = _on_scheme(floats, values, scheme)
+                if found is not None:
+                    return replace(scheme, scale_bits=_bits_of(found.scale, scale_bits))
+    return _any_grid(values, site)
+
+
+def _any_grid(values: np.ndarray, site: WeightSite) -> Optional[QuantScheme]:
+    """A grid that another method may have chosen; of half values none can be told."""
+    if values.dtype == np.dtype(np.float16):
+        return None
+    for axes in dict.fromkeys([site.kept_axes, ()]):
+        grid = on_grid(values, axes)
+        if grid is not None:
+            return QuantScheme(grid.num_bits, PerChannel(axes) if axes else PerTensor())
+    return None
+
+
+def _granularities(site: WeightSite) -> Iterator[Granularity]:
+    """What values may share a scale by, coarse before fine (which holds a coarse grid, too).
+
+    Groups of fewer than 8 or of another number than a power of two are found with their plan only.
+    """
+    yield PerTensor()
+    if not site.kept_axes:
+        return
+    yield PerChannel(site.kept_axes)
+    reduced = [axis for axis in range(len(site.shape)) if axis not in site.kept_axes]
+    length = site.shape[reduced[-1]] if reduced else 0
+    for size in (1 << power for power in reversed(range(3, max(length - 1, 1).bit_length()))):
+        yield PerGroup(site.kept_axes, reduced[-1], size)
+
+
+def _probes(
+    floats: np.ndarray, values: np.ndarray, granularity: Granularity
+) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+    """Some of the values that share a scale, the largest of them included."""
+    flat = np.abs(floats.reshape(-1))
+    half = flat.size // 2
+    places = {int(flat.argmax()), int(flat[: half + 1].argmax()), half + int(flat[half:].argmax())}
+    if isinstance(granularity, PerTensor):
+        some = np.append(np.arange(min(flat.size, _PROBE_VALUES)), list(places))
+        yield floats.reshape(-1)[some], values.reshape(-1)[some]
+        return
+    for place in sorted(places):
+        found = np.unravel_index(place, floats.shape)
+        index: List[slice] = [slice(None)] * floats.ndim
+        for axis in granularity.axes:
+            index[axis] = slice(int(found[axis]), int(found[axis]) + 1)
+        if isinstance(granularity, PerGroup):
+            size = granularity.group_size
+            begin = int(found[granularity.axis]) // size * size
+            index[granularity.axis] = slice(begin, begin + size)
+        yield floats[tuple(index)].reshape(-1), values[tuple(index)].reshape(-1)
+
+
+def _rounded(floats: np.ndarray, values: np.ndarray, scheme: QuantScheme) -> bool:
+    """Whether the values, which share a scale, are the floats rounded; zeros alone tell nothing."""
+    if not values.any():
+        return False
+    found = _on_scheme(floats, values, replace(scheme, granularity=PerTensor()), at_top=True)
+    return found is not None and bool((np.rint(floats / found.scale) == found.codes).all())
+
+
+def _on_scheme(
+    floats: np.ndarray, values: np.ndarray, scheme: QuantScheme, at_top: bool = False
+) -> Optional[QuantizedTensor]:
+    """Codes and scale behind the values, the largest code being T where ``at_top``."""
+    if values.dtype != np.dtype(np.float16):
+        return codes_of(values, scheme, at_top)
+    try:
+        made = quantize(floats, scheme)  # half values do not tell their scale: take the formula's
+    except QuantizationError:
+        return None
+    codes = np.rint(values.astype(np.float32) / made.scale_for(0, len(values.reshape(-1))))
+    if np.abs(codes).max() > scheme.max_code:
+        return None
+    found = replace(made, codes=codes.astype(np.int8))
+    return found if (found.dequantize().astype(values.dtype) == values).all() else None
+
+
+def _bits_of(scale: np.ndarray, otherwise: int = FLOAT32_BITS) -> int:
+    """Significant bits that scales use: one of the short lengths, or ``otherwise``."""
+    used = int(np.bitwise_or.reduce(scale.reshape(-1).view(np.uint32)))
+    free = next((bit for bit in range(FLOAT32_BITS) if used >> bit & 1), FLOAT32_BITS)
+    bits = max(FLOAT32_BITS - free, min(_SCALE_BITS))
+    return bits if bits in _SCALE_BITS else otherwise
+
+
+# --------------------------------------------------------------------------------------- stored
+
+
+def _stored(
+    reference: View,
+    candidate: View,
+    site: WeightSite,
+    item: Optional[PlanItem],
+    stored: StoredWeight,
+) -> Optional[Found]:
+    scope = candidate.scopes[site.scope]
+    node = scope.nodes[site.node]
+    prefixes = [int(found.group(1)) for found in map(_PREFIX.match, node.data_inputs) if found]
+    prefix = min(prefixes) if prefixes else None
+    granularity = item.scheme.granularity if item is not None else _granularity(scope, site, stored)
+    scale = None if granularity is None else _scale(stored, granularity)
+    if granularity is None or scale is None:
+        return None
+    if item is not None:
+        fits = np.abs(stored.codes.astype(np.int16)).max() <= item.scheme.max_code
+        found = QuantizedTensor(stored.codes, scale, item.scheme)
+        return Found(item, found, prefix) if fits else None
+    bits, stored_bits = _widths(scope, site, stored)
+    scheme = QuantScheme(bits, granularity, scale_bits=_scale_bits(scope, node, stored))
+    form = _form(reference, candidate, site, scheme) if stored.storage != FAKE_QUANT else Whole()
+    made = PlanItem(site.weight, stored.storage, scheme, stored_bits, form)
+    return Found(made, QuantizedTensor(stored.codes, scale, scheme), prefix)
+
+
+def _granularity(scope: ScopeView, site: WeightSite, stored: StoredWeight) -> Optional[Granularity]:
+    """By the shape of the scale; groups by the indices with which their scales are gathered."""
+    for node in _upstream_of_scale(scope, scope.nodes[site.node]):
+        if node.op == "GatherV2" and len(node.data_inputs) == 3:
+            index, axis = (
+                evaluate(scope, TensorRef.parse(name).node) for name in node.data_inputs[1:]
+            )
+            if index is None or axis is None:
+                return None
+            size = int(np.count_nonzero(index == 0))
+            along = int(axis.reshape(-1)[0])
+            kept = tuple(axis for axis in stored.axes if axis != along)
+            return PerGroup(site.kept_axes or kept, along, size) if size else None
+    shape = stored.scale.shape
+    if site.kept_axes and shape == scale_shape(site.shape, PerChannel(site.kept_axes)):
+        return PerChannel(site.kept_axes)
+    if stored.axes:
+        whole = all(shape[axis] == site.shape[axis] for axis in stored.axes)
+        return PerChannel(stored.axes) if whole else None
+    fake = _fake_quant(scope, site.node)  # of equal channels only one is seen
+    one_of_many = fake is not None and fake.op.endswith("PerChannel") and site.kept_axes
+    return PerChannel(site.kept_axes) if one_of_many else PerTensor()
+
+
+def _upstream_of_scale(scope: ScopeView, node: Node) -> Iterator[Node]:
+    """The operands of the multiplication that ends a decoding, behind casts and pieces."""
+    for _ in range(_MAX_DEPTH):
+        if node.op in ("Identity", "Cast", "ConcatV2") and node.data_inputs:
+            inner = scope.nodes.get(TensorRef.parse(node.data_inputs[0]).node)
+            if inner is None:
+                return
+            node = inner
+            continue
+        if node.op == "Mul":
+            for name in node.data_inputs:
+                found = scope.nodes.get(TensorRef.parse(name).node)
+                if found is not None:
+                    yield found
+        return
+
+
+def _scale(stored: StoredWeight, granularity: Granularity) -> Optional[np.ndarray]:
+    """The scale in the shape that the granularity asks for; None where it does not fit."""
+    shape = stored.codes.shape
+    wanted = scale_shape(shape, granularity)
+    scale = stored.scale
+    if isinstance(granularity, PerGroup):
+        axis = granularity.axis
+        full = list(wanted)
+        full[axis] = shape[axis]
+        if any(few not in (1, many) for few, many in zip(scale.shape, full)):
+            return None
+        scale = np.broadcast_to(scale, full)
+        scale = scale.take(np.arange(0, shape[axis], granularity.group_size), axis)
+    if any(few not in (1, many) for few, many in zip(scale.shape, wanted)):
+        return None
+    scale = np.ascontiguousarray(np.broadcast_to(scale, wanted))
+    again = QuantizedTensor(stored.codes, scale, QuantScheme(MAX_BITS, granularity))
+    same = np.array_equal(
+        np.broadcast_to(again.scale_for(0, len(stored.codes.reshape(-1))), shape),
+        np.broadcast_to(stored.scale, shape),
+    )
+    return scale if same else None
+
+
+def _widths(scope: ScopeView, site: WeightSite, stored: StoredWeight) -> Tuple[int, int]:
+    """(num_bits, stored_bits): packed codes by the room they take, others by their size."""
+    fake = _fake_quant(scope, site.node) if stored.storage == FAKE_QUANT else None
+    if fake is not None:
+        bits = attr_of_int(fake, "num_bits", MAX_BITS)
+        return bits, bits
+    nbytes = 0
+    for name in stored.constants:
+        tensor = scope.nodes[name].tensor()
+        nbytes += 0 if tensor is None else tensor.size
+    if nbytes == stored.codes.size:
+        return stored.num_bits, MAX_BITS
+    rows = site.shape[0] if site.shape else 1
+    for bits in range(stored.num_bits, MAX_BITS):
+        by_rows = rows * packed_nbytes(site.size // max(rows, 1), bits)
+        if nbytes in (packed_nbytes(site.size, bits), by_rows):
+            return bits, bits
+    bits = min(max(round(8 * nbytes / site.size), stored.num_bits), MAX_BITS - 1)
+    return bits, bits
+
+
+def _fake_quant(scope: ScopeView, name: str) -> Optional[Node]:
+    """The FakeQuant op from which a node is computed."""
+    pending = [name]
+    for current in pending:  # grows
+        node = scope.nodes.get(current)
+        if node is None or len(pending) > _MAX_DEPTH:
+            return None
+        if node.op.startswith("FakeQuant"):
+            return node
+        pending.extend(TensorRef.parse(item).node for item in node.data_inputs)
+    return None
+
+
+def _scale_bits(scope: ScopeView, node: Node, stored: StoredWeight) -> int:
+    """Significant bits of the scale; at most 16 where a FakeQuant op stands on the values."""
+    on_codes = any(True for _ in _upstream_of_scale(scope, node))
+    if stored.storage == FAKE_QUANT:
+        return FLOAT32_BITS if on_codes else min(_bits_of(stored.scale), max(_SCALE_BITS[1:]))
+    return _bits_of(stored.scale)
+
+
+def _form(reference: View, candidate: View, site: WeightSite, scheme: QuantScheme) -> Form:
+    """The form that the planner chooses, unless the consumers are as they were."""
+    form = form_of(reference, site, scheme)
+    if isinstance(form, Whole):
+        return form
+    for consumer in site.consumers:
+        old = reference.scopes[consumer.scope].nodes[consumer.node]
+        new = candidate.scopes[consumer.scope].nodes.get(consumer.node)
+        if new is not None and (new.op, new.inputs) == (old.op, old.inputs):
+            return Whole()
+    return form

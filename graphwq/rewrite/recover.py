@@ -1,0 +1,164 @@
+"""From a graph and what was made of it back to the plan, and to what that plan makes.
+
+The codes and scales are read from the candidate itself, and the rewrite is done again with them. A
+node of the candidate that is not what comes out of that was changed by something else, whatever
+method chose the codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from graphwq.errors import InputError
+from graphwq.graphdef.graph import Graph
+from graphwq.quant.audit import Audit, audit
+from graphwq.quant.quantize import quantize_with_error
+from graphwq.quant.scheme import QuantizedTensor
+from graphwq.rewrite.parallel import in_order
+from graphwq.rewrite.plan import Plan, PlanItem
+from graphwq.rewrite.readback import Found, read_back
+from graphwq.rewrite.run import Given, RewriteResult, rebuild
+from graphwq.survey.locate import locate_in
+from graphwq.survey.sites import Reason, Skip, Source, Survey, WeightSite
+from graphwq.survey.view import View, build
+
+
+@dataclass(frozen=True)
+class RecoveredWeight:
+    """A weight of the reference as the candidate holds it.
+
+    Attributes:
+        site: the weight in the reference.
+        item: how it is stored; of a plan that was given the plan's own item.
+        quantized: codes and scale.
+        audit: of the codes against the reference's values.
+    """
+
+    site: WeightSite
+    item: PlanItem
+    quantized: QuantizedTensor
+    audit: Audit
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a candidate was made by.
+
+    Attributes:
+        plan: its items are the weights that were found quantized.
+        weights: them, in the plan's order.
+        missing: the items of a given plan that the candidate does not hold.
+        rebuilt: the rewrite of the reference by ``plan`` with the candidate's codes.
+    """
+
+    plan: Plan
+    weights: Tuple[RecoveredWeight, ...]
+    missing: Tuple[PlanItem, ...]
+    rebuilt: RewriteResult
+
+    @property
+    def touched(self) -> Dict[Tuple[str, str], str]:
+        """(scope, node) of every node that the plan adds or replaces -> the weight it is for.
+
+        Nodes that several weights share are said to be for the first of them.
+        """
+        found: Dict[Tuple[str, str], str] = {}
+        edits = iter(self.rebuilt.edits)
+        for weight, count in zip(self.rebuilt.weights, self.rebuilt.edit_counts):
+            for _ in range(count):
+                edit = next(edits)
+                found.setdefault((edit.scope, edit.node.name), weight.item.weight)
+        return found
+
+
+def recover(reference: Graph, candidate: Graph, plan: Optional[Plan] = None) -> Recovered:
+    """Recover the plan of a candidate.
+
+    Args:
+        reference: the graph before.
+        candidate: the graph after.
+        plan: the plan by which the candidate is said to be made; without it, it is found.
+
+    Raises:
+        InputError: a graph is broken, or the plan is for another reference.
+    """
+    view = build(reference)
+    view.check()
+    return recover_surveyed(reference, view, locate_in(view), build(candidate), plan)
+
+
+def recover_surveyed(
+    reference: Graph, view: View, survey: Survey, candidate: View, plan: Optional[Plan] = None
+) -> Recovered:
+    """Recover the plan of a candidate where the views are there; see ``recover``."""
+    bound_to = None if plan is None else plan.graph_digest
+    if bound_to is not None and bound_to != reference.digest:
+        raise InputError(
+            f"the plan was made for another graph (its digest is {bound_to[:12]}..., "
+            f"the reference's {reference.digest[:12]}...): give the plan of this reference"
+        )
+    work = _work(survey, plan)
+    found: List[RecoveredWeight] = []
+    given: Dict[str, Given] = {}
+    missing: List[PlanItem] = []
+
+    def read(pair: Tuple[WeightSite, Optional[PlanItem]]) -> Optional[Tuple[Found, Audit]]:
+        site, item = pair
+        stored = read_back(view, candidate, site, item)
+        if stored is None:
+            return None
+        tensor = view.scopes[site.scope].nodes[site.node].tensor()
+        assert tensor is not None
+        return stored, audit(tensor.numpy(), stored.quantized)
+
+    for (site, item), result in zip(work, in_order(read, work)):
+        if result is None:
+            if item is not None:
+                missing.append(item)
+            continue
+        stored, checked = result
+        found.append(RecoveredWeight(site, stored.item, stored.quantized, checked))
+        given[site.weight] = Given(stored.quantized, checked.error, stored.prefix)
+    made = _plan(survey, found, plan)
+    rebuilt = rebuild(reference, view, survey.sites, made, given)
+    return Recovered(made, tuple(found), tuple(missing), rebuilt)
+
+
+def absmax(view: View, weight: RecoveredWeight) -> QuantizedTensor:
+    """What rounding to nearest under the absmax scale makes of the reference's values.
+
+    Raises:
+        QuantizationError: the weight holds NaN or Inf.
+    """
+    site = weight.site
+    tensor = view.scopes[site.scope].nodes[site.node].tensor()
+    assert tensor is not None
+    return quantize_with_error(tensor.numpy(), weight.quantized.scheme)[0]
+
+
+def _work(survey: Survey, plan: Optional[Plan]) -> List[Tuple[WeightSite, Optional[PlanItem]]]:
+    """The weights to look for, with what the plan says of them."""
+    if plan is None:
+        return [(site, None) for site in survey.sites if site.source is Source.CONST]
+    sites = {site.weight: site for site in survey.sites if site.source is Source.CONST}
+    for item in plan.items:
+        if item.weight not in sites:
+            raise InputError(
+                f"the plan names {item.weight!r}, which is no constant weight of the reference: "
+                "give the plan of this reference"
+            )
+    return [(sites[item.weight], item) for item in plan.items]
+
+
+def _plan(survey: Survey, found: Sequence[RecoveredWeight], plan: Optional[Plan]) -> Plan:
+    items = tuple(weight.item for weight in found)
+    if plan is not None:
+        return replace(plan, items=items)
+    named = {item.weight for item in items}
+    kept = tuple(
+        Skip(site.weight, Reason.KEPT_FLOAT.value, "the candidate holds it as it was")
+        for site in survey.sites
+        if site.weight not in named
+    )
+    return Plan(None, items, survey.skips + kept)
