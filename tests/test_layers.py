@@ -15,13 +15,15 @@ _PACKAGE = ROOT / "graphwq"
 _MAY_IMPORT: Dict[str, Set[str]] = {
     "": set(),
     "errors": set(),
+    "text": set(),
     "graphdef": {"errors"},
     "quant": {"errors"},
     "survey": {"errors", "graphdef"},
     "rewrite": {"errors", "graphdef", "quant", "survey"},
     "tf1": {"errors", "graphdef"},
+    "diff": {"errors", "text", "graphdef", "quant", "survey", "rewrite"},
     "api": {"errors", "graphdef", "quant", "survey", "rewrite"},
-    "cli": {"", "errors", "graphdef", "quant", "survey", "rewrite", "api"},
+    "cli": {"", "errors", "text", "graphdef", "quant", "survey", "rewrite", "diff", "api"},
     "__main__": {"cli"},
 }
 

@@ -1,0 +1,1 @@
+"""What changed between two graphs: as data, and for people."""
