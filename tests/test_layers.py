@@ -22,6 +22,7 @@ _MAY_IMPORT: Dict[str, Set[str]] = {
     "rewrite": {"errors", "graphdef", "quant", "survey"},
     "tf1": {"errors", "graphdef"},
     "diff": {"errors", "text", "graphdef", "quant", "survey", "rewrite"},
+    "verify": {"errors", "text", "graphdef", "quant", "survey", "rewrite", "diff"},
     "api": {"errors", "graphdef", "quant", "survey", "rewrite"},
     "cli": {"", "errors", "text", "graphdef", "quant", "survey", "rewrite", "diff", "api"},
     "__main__": {"cli"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, Dict, Mapping
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,21 @@ class WeightError:
     def sqnr_db(self) -> float:
         """See ``sqnr_db``."""
         return sqnr_db(self.sum_squares, self.sum_squared_errors)
+
+    def to_json(self) -> Dict[str, Any]:
+        """The error as JSON data; ``sqnr_db`` is null where it is infinite."""
+        sqnr = self.sqnr_db
+        return {
+            "sqnr_db": sqnr if math.isfinite(sqnr) else None,
+            "sum_squares": self.sum_squares,
+            "sum_squared_errors": self.sum_squared_errors,
+            "max_abs_error": self.max_abs_error,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> WeightError:
+        """The inverse of ``to_json``; keys of other things are passed over."""
+        return cls(data["sum_squares"], data["sum_squared_errors"], data["max_abs_error"])
 
 
 def sqnr_db(sum_squares: float, sum_squared_errors: float) -> float:
