@@ -13,7 +13,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "graphwq" / "__init__.py").
 # Ranges and their reasons: TensorFlow 1.15.3 exists for Python 3.7 only and needs protobuf < 3.21
 # (its generated code) and numpy < 2. tensorboard carries the GraphDef protos, so that the core
 # needs no TensorFlow; 1.15 comes with TensorFlow, later ones serve Python 3.8 and up. rich draws
-# tables and progress bars.
+# tables and progress bars, jinja2 fills the HTML pages.
 CORE = [
     "numpy>=1.16",
     "networkx>=2.4",
@@ -21,9 +21,10 @@ CORE = [
     "protobuf>=3.20; python_version>='3.8'",
     "tensorboard>=1.15,<3",
     "rich>=12",
+    "jinja2>=2.11",
 ]
 TENSORFLOW = ["tensorflow==1.15.3; python_version<'3.8'"]
-TEST = ["pytest>=7", "pytest-xdist>=3", "hypothesis>=6"]
+TEST = ["pytest>=7", "pytest-xdist>=3", "hypothesis>=6", "jsonschema>=3"]
 MNN = ["MNN==3.6.0"]
 DEV = [
     "ruff>=0.5",
@@ -41,7 +42,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["graphwq", "graphwq.*"]),
-    package_data={"graphwq": ["py.typed"]},
+    package_data={"graphwq": ["py.typed", "*/*.json", "*/*.j2", "*/*/*.j2"]},
     python_requires=">=3.7",
     install_requires=CORE + TENSORFLOW,
     extras_require={"tf": TENSORFLOW, "test": TEST, "mnn": MNN, "dev": TEST + DEV},

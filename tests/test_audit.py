@@ -69,6 +69,7 @@ def test_counts_by_hand() -> None:
     assert found.saturated == 1
     assert found.levels == 5
     assert found.non_finite == 2
+    assert found.different == 4  # a moved zero, -4 for -3, and the two that are no numbers
     assert found.error.sum_squares == 13.0
     assert found.error.sum_squared_errors == 2.0
     assert found.error.max_abs_error == 1.0

@@ -29,6 +29,7 @@ class Audit:
         levels: how many different codes occur.
         out_of_range: codes beyond -T..T.
         non_finite: values of the weight that are NaN or Inf.
+        different: values that are not exactly those of their codes.
     """
 
     error: WeightError
@@ -40,6 +41,7 @@ class Audit:
     levels: int
     out_of_range: int
     non_finite: int
+    different: int
 
 
 def audit(weight: np.ndarray, quantized: QuantizedTensor) -> Audit:
@@ -49,7 +51,7 @@ def audit(weight: np.ndarray, quantized: QuantizedTensor) -> Audit:
         weight, codes = weight.reshape(1), codes.reshape(1)
         quantized = QuantizedTensor(codes, quantized.scale.reshape(1), quantized.scheme)
     signal = noise = largest = worst_steps = 0.0
-    beyond = zeros = not_finite = worst = 0
+    beyond = zeros = not_finite = different = worst = 0
     row = max(1, codes[:1].size)
     for begin, end in row_ranges(codes.shape):
         block, code = weight[begin:end].astype(np.float64), codes[begin:end]
@@ -62,6 +64,7 @@ def audit(weight: np.ndarray, quantized: QuantizedTensor) -> Audit:
             not_finite += missing
             block, value = np.where(finite, block, 0.0), np.where(finite, value, 0.0)
         distance = np.abs(block - value)
+        different += int(np.count_nonzero(distance)) + missing
         steps = distance / scale
         place = int(steps.argmax())
         if float(steps.reshape(-1)[place]) > worst_steps:
@@ -83,6 +86,7 @@ def audit(weight: np.ndarray, quantized: QuantizedTensor) -> Audit:
         int(np.count_nonzero(counts)),
         beyond_top,
         not_finite,
+        different,
     )
 
 

@@ -148,7 +148,11 @@ class WeightsResult:
 
 
 def check_weights(
-    reference: View, sites: Sequence[WeightSite], candidate: View, recovered: Recovered
+    reference: View,
+    sites: Sequence[WeightSite],
+    candidate: View,
+    recovered: Recovered,
+    exact: bool = False,
 ) -> WeightsResult:
     """Check every weight of the reference in the candidate.
 
@@ -156,6 +160,8 @@ def check_weights(
         reference, candidate: the graphs.
         sites: the weights of the reference.
         recovered: what the candidate was made by.
+        exact: the reference's values are on their grids already; the candidate's must be the same,
+            bit for bit, whatever the codes.
     """
     sizes = {
         item.item.weight: (item.bytes_before, item.bytes_after)
@@ -163,7 +169,8 @@ def check_weights(
     }
 
     def check(found: RecoveredWeight) -> Tuple[WeightCheck, List[Problem]]:
-        return _check(found, sizes[found.site.weight]), list(_problems(reference, found))
+        wrong = _problems(reference, found) if not exact else _inexact(found)
+        return _check(found, sizes[found.site.weight]), list(wrong)
 
     checks: List[WeightCheck] = []
     problems: List[Problem] = []
@@ -229,6 +236,16 @@ def _check(found: RecoveredWeight, sizes: Tuple[int, int]) -> WeightCheck:
         *sizes,
         tuple(dict.fromkeys(consumer.op for consumer in site.consumers)),
     )
+
+
+def _inexact(found: RecoveredWeight) -> Iterator[Problem]:
+    error = found.audit.error
+    if error.sum_squared_errors or found.audit.non_finite:
+        message = (
+            f"its values are not the reference's: the largest difference is "
+            f"{error.max_abs_error:.3g}, in {found.audit.different} of {found.site.size} values"
+        )
+        yield Problem(WEIGHTS, "not_exact", found.site.weight, message)
 
 
 def _problems(reference: View, found: RecoveredWeight) -> Iterator[Problem]:
