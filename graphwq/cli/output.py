@@ -11,8 +11,8 @@ from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
 from graphwq.cli import text
 from graphwq.survey.sites import Reason, Skip
 
-_WIDTH_OF_A_FILE = 180
-
+#: Characters of a cell in a line of a file.
+MAX_CELL = 300
 #: Constants that nobody would take for a weight: counted, not listed.
 _ORDINARY = {Reason.SCALAR.value, Reason.NOT_A_WEIGHT.value, Reason.EMPTY.value}
 
@@ -24,7 +24,36 @@ def print_json(data: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table to stdout; a column whose name ends in ``>`` is aligned to the right."""
+    """Write a table to stdout; a column whose name ends in ``>`` is aligned to the right.
+
+    A terminal gets a table that folds to its width; a file or a pipe gets one line per row, in
+    which cells of more than MAX_CELL characters are shortened.
+    """
+    cells = [[text.printable(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _print_folded(title, columns, cells)
+    else:
+        short = [[text.shortened(cell, MAX_CELL) for cell in row] for row in cells]
+        print(plain_table(title, columns, short))
+
+
+def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as text whose columns are as wide as their widest cell; it ends in an empty line."""
+    names = [column.rstrip(">") for column in columns]
+    widths = [max(map(len, column)) for column in zip(names, *rows)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.rjust(width) if column.endswith(">") else cell.ljust(width)
+            for cell, width, column in zip(cells, widths, columns)
+        ]
+        return (" " + "   ".join(padded)).rstrip()
+
+    rule = " " + "-" * (sum(widths) + 3 * (len(widths) - 1))
+    return "\n".join([title, "", line(names), rule, *map(line, rows), ""])
+
+
+def _print_folded(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -37,9 +66,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
             Text(column.rstrip(">")), justify="right" if right else "left", overflow="fold"
         )
     for row in rows:
-        table.add_row(*[Text(text.printable(cell)) for cell in row])
-    terminal = sys.stdout.isatty()
-    Console(width=None if terminal else _WIDTH_OF_A_FILE, highlight=False).print(table)
+        table.add_row(*map(Text, row))
+    Console(highlight=False).print(table)
 
 
 def print_skips(skips: Sequence[Skip]) -> None:
