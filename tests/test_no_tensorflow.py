@@ -81,7 +81,8 @@ def test_the_commands_load_no_tensorflow(json_flag: List[str], files: Dict[str, 
     ):
         loaded = _loaded(_COMMAND.format(status=0), *arguments, *json_flag)
         assert "graphwq.graphdef.graph" in loaded
-        assert _heavy(loaded, "rich") == [], arguments[0]  # stdout is no terminal
+        # stdout is no terminal, and nothing asks for the networkx view
+        assert _heavy(loaded, "rich", "networkx") == [], arguments[0]
 
 
 def test_errors_load_no_tensorflow(tmp_path: Path) -> None:

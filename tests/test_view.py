@@ -260,6 +260,23 @@ def test_a_while_loop_is_no_cycle(back: str) -> None:
     assert order["enter"] < order["merge"] < order["switch"] < order["body"] < order["next"]
 
 
+def test_the_networkx_graph_has_every_use_as_an_edge() -> None:
+    """Vertices are arguments and nodes; slot and port are on the edges; it is made once."""
+    b, body = GraphBuilder(), GraphBuilder()
+    body.op("y", "Add", ["x", "x"])
+    body.op("z", "Split", ["y:z:0", "^x", "lost"], num_split=2)
+    b.function("f", [("x", DT_FLOAT)], body)
+    scope = build(b.graph()).scopes["f"]
+    assert list(scope.graph) == ["x", "y", "z"]
+    assert list(scope.graph.edges(data=True)) == [
+        ("x", "y", {"slot": 0, "port": 0}),
+        ("x", "y", {"slot": 1, "port": 0}),
+        ("x", "z", {"slot": CONTROL, "port": CONTROL}),
+        ("y", "z", {"slot": 0, "port": 0}),
+    ]
+    assert scope.graph is scope.graph
+
+
 def test_the_view_keeps_the_back_edge() -> None:
     """Ordering does not change the graph that others walk."""
     view = build(while_loop().graph())

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Dict, Iterator, List, Optional, Set, Tuple
 
-import networkx as nx
-
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
@@ -23,7 +21,7 @@ from graphwq.survey.sites import (
     Survey,
     WeightSite,
 )
-from graphwq.survey.view import View, build
+from graphwq.survey.view import ScopeView, View, build
 
 _STORED = ("Const", "VariableV2", "Variable", "TemporaryVariable", "VarHandleOp", "NoOp")
 _ELEMENTWISE = frozenset(
@@ -252,7 +250,7 @@ class _Finder:
                 if not node.data_inputs and node.op not in _STORED
             ]
             sources.extend(view.scope.arguments)
-            self._fed[scope] = _descendants(view.graph, sources)
+            self._fed[scope] = _descendants(view, sources)
         return name in self._fed[scope]
 
     def _reason(self, candidate: Candidate, walk: _Walk) -> Skip:
@@ -295,11 +293,11 @@ class _Finder:
         return False
 
 
-def _descendants(graph: nx.MultiDiGraph, sources: List[str]) -> Set[str]:
+def _descendants(view: ScopeView, sources: List[str]) -> Set[str]:
     pending, seen = list(sources), set(sources)
     while pending:
-        for target in graph.successors(pending.pop()):
-            if target not in seen:
-                seen.add(target)
-                pending.append(target)
+        for use in view.uses(pending.pop()):
+            if use.node.name not in seen:
+                seen.add(use.node.name)
+                pending.append(use.node.name)
     return seen

@@ -1,16 +1,17 @@
-"""The graph as networkx multigraphs: one per scope, nodes by name, edges from output to input."""
+"""The graph as something to walk on: one view per scope, nodes by name, the uses of each output."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Tuple
-
-import networkx as nx
+from typing import TYPE_CHECKING, Dict, Iterator, List, Tuple
 
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph, Scope
 from graphwq.graphdef.node import CONTROL, Node, TensorRef
 from graphwq.survey.sites import qualified
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 #: The ops whose input comes from the iteration before: the only legal cycles run through them.
 BACK_EDGE_OPS = ("NextIteration", "RefNextIteration")
@@ -30,25 +31,44 @@ class Use:
 
 @dataclass(frozen=True)
 class ScopeView:
-    """One scope as a networkx MultiDiGraph.
+    """One scope.
 
     Attributes:
         scope: the nodes.
         nodes: by name.
-        graph: vertices are node and argument names, each edge has ``slot`` (-1: control) and
-            ``port`` attributes. Inputs that name nothing are left out, see ``dangling``.
-        dangling: (node, input) of inputs that name no node.
+        users: the uses of each node's or argument's outputs, by its name, in file order.
+        dangling: (node, input) of inputs that name no node; they are no uses.
     """
 
     scope: Scope
     nodes: Dict[str, Node]
-    graph: nx.MultiDiGraph
+    users: Dict[str, List[Use]]
     dangling: Tuple[Tuple[str, str], ...]
+
+    @property
+    def graph(self) -> nx.MultiDiGraph:
+        """The scope for networkx, made when it is first asked for (its import takes 0.06 s).
+
+        Vertices are argument and node names, each edge has ``slot`` (-1: control) and ``port``
+        attributes. Inputs that name nothing are left out, see ``dangling``.
+        """
+        known = self.__dict__.get("_graph")
+        if known is None:
+            import networkx as nx
+
+            known = nx.MultiDiGraph()
+            known.add_nodes_from(self.users)
+            known.add_edges_from(
+                (name, use.node.name, {"slot": use.slot, "port": use.port})
+                for name, users in self.users.items()
+                for use in users
+            )
+            self.__dict__["_graph"] = known
+        return known
 
     def uses(self, name: str) -> Iterator[Use]:
         """Where the outputs of a node or argument are used, in file order."""
-        for _, target, data in self.graph.out_edges(name, data=True):
-            yield Use(self.nodes[target], data["slot"], data["port"])
+        return iter(self.users.get(name, ()))
 
     @property
     def has_loops(self) -> bool:
@@ -65,21 +85,38 @@ class ScopeView:
         Raises:
             InputError: the scope has a cycle that is not a while loop.
         """
-        graph = self.graph
+        waiting = dict.fromkeys(self.users, 0)
+        for name in self.users:
+            for use in self._forward(name):
+                waiting[use.node.name] += 1
+        ready = [name for name, count in waiting.items() if not count]
+        for name in ready:  # which grows meanwhile
+            for use in self._forward(name):
+                waiting[use.node.name] -= 1
+                if not waiting[use.node.name]:
+                    ready.append(use.node.name)
+        if len(ready) < len(waiting):
+            raise InputError(self._cycle())
+        return {name: index for index, name in enumerate(ready)}
+
+    def _forward(self, name: str) -> Iterator[Use]:
+        """The uses of a node, none where they belong to the next iteration of a loop."""
+        node = self.nodes.get(name)
+        return iter(()) if node is not None and node.op in BACK_EDGE_OPS else self.uses(name)
+
+    def _cycle(self) -> str:
+        """What is wrong with a scope that has a cycle."""
+        import networkx as nx
+
+        graph = self.graph.copy()
         back = [name for name, node in self.nodes.items() if node.op in BACK_EDGE_OPS]
-        if back:
-            graph = graph.copy()
-            graph.remove_edges_from(list(graph.out_edges(back, keys=True)))
-        try:
-            return {name: index for index, name in enumerate(nx.topological_sort(graph))}
-        except nx.NetworkXUnfeasible as error:
-            cycle = nx.find_cycle(graph)
-            path = " -> ".join([edge[0] for edge in cycle[:4]] + ["..."])
-            where = f" of function {self.scope.name}" if self.scope.name else ""
-            raise InputError(
-                f"the nodes{where} form a cycle that is no while loop ({path}): "
-                "TensorFlow cannot run such a graph; export it again"
-            ) from error
+        graph.remove_edges_from(list(graph.out_edges(back, keys=True)))
+        path = " -> ".join([edge[0] for edge in nx.find_cycle(graph)[:4]] + ["..."])
+        where = f" of function {self.scope.name}" if self.scope.name else ""
+        return (
+            f"the nodes{where} form a cycle that is no while loop ({path}): "
+            "TensorFlow cannot run such a graph; export it again"
+        )
 
 
 @dataclass(frozen=True)
@@ -165,20 +202,13 @@ def _build_scope(scope: Scope) -> ScopeView:
                 "(was it made by joining two graphs?), export it again"
             )
         nodes[node.name] = node
-    graph = nx.MultiDiGraph()
-    graph.add_nodes_from(scope.arguments)
-    graph.add_nodes_from(nodes)
+    users: Dict[str, List[Use]] = {name: [] for name in (*scope.arguments, *nodes)}
     dangling = []
-    edges = []
     for node in scope.nodes:
         for slot, name in enumerate(node.inputs):
             ref = TensorRef.parse(name)
-            if ref.node not in graph:
+            if ref.node not in users:
                 dangling.append((node.name, name))
                 continue
-            is_control = ref.port == CONTROL
-            edges.append(
-                (ref.node, node.name, {"slot": CONTROL if is_control else slot, "port": ref.port})
-            )
-    graph.add_edges_from(edges)
-    return ScopeView(scope, nodes, graph, tuple(dangling))
+            users[ref.node].append(Use(node, CONTROL if ref.port == CONTROL else slot, ref.port))
+    return ScopeView(scope, nodes, users, tuple(dangling))
