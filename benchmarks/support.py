@@ -127,14 +127,14 @@ def _print_table(title: str, table: Table) -> None:
 
 
 def measure(argv: Sequence[str], environment: Dict[str, str]) -> Run:
-    """Run a process to its end.
+    """Run a process to its end, in this folder: ``python -m`` looks where it is started first.
 
     Raises:
         RuntimeError: it failed; with the end of its output.
     """
     with tempfile.TemporaryFile() as log:
         begin = time.perf_counter()
-        process = subprocess.Popen(argv, stdout=log, stderr=log, env=environment)
+        process = subprocess.Popen(argv, stdout=log, stderr=log, env=environment, cwd=str(HERE))
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - begin
         process.returncode = status

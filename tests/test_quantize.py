@@ -263,3 +263,36 @@ def test_a_weight_of_several_blocks() -> None:
     scale = np.abs(weight).max(0) / np.float32(127)
     assert np.array_equal(quantized.scale[0], scale)
     assert np.array_equal(quantized.codes, np.rint(weight / scale).astype(np.int8))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize("granularity", [PerTensor(), PerChannel((1,))], ids=repr)
+def test_codes_are_clipped_where_a_scale_is_too_small(
+    dtype: Any, negative: bool, granularity: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A single value of a single channel that would leave the grid ends on its edge.
+
+    At half a step over the edge rounding goes to the even code, which is outside.
+    """
+    weight = np.ones((6, 3), dtype)
+    weight[4, 1] = -7.5 if negative else 7.5
+    monkeypatch.setattr(
+        "graphwq.quant.quantize.absmax_scale",
+        lambda absmax, bits, scale_bits: np.ones(absmax.shape, np.float32),
+    )
+    quantized, error = quantize_with_error(weight, QuantScheme(4, granularity))
+    assert quantized.codes[4, 1] == (-7 if negative else 7)
+    assert np.count_nonzero(quantized.codes == 1) == weight.size - 1
+    assert error.max_abs_error == 0.5
+
+
+@pytest.mark.parametrize("bits", [2, 5, 8])
+def test_a_double_whose_scale_rounds_down_is_not_clipped(bits: int) -> None:
+    """The largest value lies above T * scale by less than half a step: its code is T."""
+    top = 2 ** (bits - 1) - 1
+    weight = np.array([top * (1 + 2.0**-26), -top * (1 + 2.0**-26), 0.5])
+    quantized, error = quantize_with_error(weight, QuantScheme(bits))
+    assert quantized.scale.tolist() == [1.0]
+    assert quantized.codes.tolist() == [top, -top, 0]
+    assert error.max_abs_error == 0.5

@@ -6,7 +6,6 @@ encodings included, because every field that is not edited is written back as th
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -119,6 +118,8 @@ class Graph:
     @property
     def digest(self) -> str:
         """sha256 of the serialized graph, in hex."""
+        import hashlib  # takes 3 ms, for plans alone
+
         state = hashlib.sha256()
         for chunk in self.chunks():
             state.update(chunk)

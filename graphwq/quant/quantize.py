@@ -12,11 +12,12 @@ pieces that stay in the cache; the result does not depend on them.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 
 from graphwq.errors import QuantizationError
+from graphwq.quant import scratch
 from graphwq.quant.blocks import Shape, merge_axes, row_ranges
 from graphwq.quant.metrics import WeightError
 from graphwq.quant.scale import absmax_scale
@@ -53,11 +54,12 @@ def quantize_with_error(
         return _quantize_groups(weight, scheme, scheme.granularity)
     kept = kept_axes(scheme.granularity, weight.ndim)
     flat_shape, flat_scale = merge_axes(weight.shape, kept)
-    flat = weight.reshape(flat_shape)
+    flat = scratch.aligned(weight.reshape(flat_shape))
     absmax = _absmax(flat, flat_scale)
     scale = absmax_scale(absmax, scheme.num_bits, scheme.scale_bits)
     _check_finite(scale)
-    codes, error = _codes(flat, scale, scheme.max_code, _error_dtype(absmax))
+    limit = scheme.max_code if _clips(absmax, scale, scheme.max_code) else None
+    codes, error = _codes(flat, scale, limit, _error_dtype(absmax))
     shape = scale_shape(weight.shape, scheme.granularity)
     return QuantizedTensor(codes.reshape(weight.shape), scale.reshape(shape), scheme), error
 
@@ -88,13 +90,10 @@ def _absmax(weight: np.ndarray, shape: Shape) -> np.ndarray:
     dtype = _work_dtype(weight)
     reduced = tuple(axis for axis, size in enumerate(shape) if size == 1)
     result = np.zeros(shape, dtype)
-    scratch = np.empty(0, dtype)
     for begin, end in row_ranges(weight.shape):
         block = weight[begin:end]
-        if scratch.shape != block.shape:
-            scratch = np.empty(block.shape, dtype)
-        np.abs(block, out=scratch, dtype=dtype)
-        largest = np.maximum.reduce(scratch, axis=reduced, keepdims=True) if reduced else scratch
+        size = np.abs(block, out=scratch.take("ratio", block.shape, dtype), dtype=dtype)
+        largest = np.maximum.reduce(size, axis=reduced, keepdims=True) if reduced else size
         part = _rows(result, begin, end)
         np.maximum(part, largest, out=part)
     return result
@@ -115,6 +114,15 @@ def _check_finite(scale: np.ndarray) -> None:
         )
 
 
+def _clips(absmax: np.ndarray, scale: np.ndarray, top: int) -> bool:
+    """Whether a code would leave -T..T, which only a scale that was rounded down brings about.
+
+    Exact: division and rounding are monotone and symmetric, so the largest magnitude of a group
+    gives its largest code.
+    """
+    return bool(np.rint(np.divide(absmax, scale, dtype=absmax.dtype)).max() > top)
+
+
 def _error_dtype(absmax: np.ndarray) -> np.dtype:
     largest = float(absmax.max())
     safe = largest == 0.0 or _SAFE_MAGNITUDES[0] < largest < _SAFE_MAGNITUDES[1]
@@ -122,22 +130,20 @@ def _error_dtype(absmax: np.ndarray) -> np.dtype:
 
 
 def _codes(
-    weight: np.ndarray, scale: np.ndarray, top: int, error_dtype: np.dtype
+    weight: np.ndarray, scale: np.ndarray, limit: Optional[int], error_dtype: np.dtype
 ) -> Tuple[np.ndarray, WeightError]:
-    """The codes, piece by piece, and the error of the whole."""
+    """The codes, clipped to ``limit`` where there is one, and the error of the whole."""
     dtype = _work_dtype(weight)
-    codes = np.empty(weight.shape, np.int8)
+    codes = scratch.lasting(weight.shape)
     signal = noise = worst = 0.0
-    limit = dtype.type(top)
-    ratio, error = np.empty(0, dtype), np.empty(0, error_dtype)
     for begin, end in row_ranges(weight.shape):
         block, step = weight[begin:end], _rows(scale, begin, end)
-        if ratio.shape != block.shape:
-            ratio, error = np.empty(block.shape, dtype), np.empty(block.shape, error_dtype)
+        ratio = scratch.take("ratio", block.shape, dtype)
+        error = scratch.take("error", block.shape, error_dtype)
         np.divide(block, step, out=ratio, dtype=dtype)
         np.rint(ratio, out=ratio)
-        if ratio.max() > limit or ratio.min() < -limit:  # looking is cheaper than clipping
-            np.clip(ratio, -limit, limit, out=ratio)
+        if limit is not None:
+            np.clip(ratio, dtype.type(-limit), dtype.type(limit), out=ratio)
         np.copyto(codes[begin:end], ratio, casting="unsafe")
         np.subtract(_values(ratio, step, weight.dtype), block, out=error, dtype=error_dtype)
         worst = max(worst, float(error.max()), -float(error.min()))
