@@ -1,1 +1,1 @@
-"""Proving what a rewrite did: structure, weights, outputs, layers, and the report of them."""
+"""Proving what a rewrite did: interface, feeds, outputs, and where the error comes from."""

@@ -1,22 +1,25 @@
-"""One finding of a verification: what makes a layer of it fail."""
+"""What a layer of verify finds wrong, as plain data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping
+from typing import Any, Dict
 
-STRUCTURE, WEIGHTS, OUTPUTS, LAYERS = "structure", "weights", "outputs", "layers"
+from graphwq.errors import InputError
+
+#: The layers of verify, in the order in which they run.
+LAYERS = STRUCTURE, WEIGHTS, OUTPUTS, NODES = ("structure", "weights", "outputs", "layers")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A finding.
+    """One reason why two graphs do not pass.
 
     Attributes:
         layer: ``structure``, ``weights``, ``outputs`` or ``layers``.
-        kind: a short word for programs, for instance ``code_differs``.
-        where: the node, weight or tensor that it is about; "" for the graph.
-        message: one sentence; it does not repeat ``where``.
+        kind: a short word that programs can test, such as ``non_finite``.
+        where: the tensor, node or weight; "" for the graph as a whole.
+        message: one sentence for people.
     """
 
     layer: str
@@ -24,8 +27,12 @@ class Problem:
     where: str
     message: str
 
-    def to_json(self) -> Dict[str, str]:
-        """The finding as JSON data."""
+    def __post_init__(self) -> None:
+        if self.layer not in LAYERS:
+            raise InputError(f"there is no layer {self.layer!r}: use one of {', '.join(LAYERS)}")
+
+    def to_json(self) -> Dict[str, Any]:
+        """The problem as JSON data."""
         return {
             "layer": self.layer,
             "kind": self.kind,
@@ -34,6 +41,16 @@ class Problem:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Problem:
-        """The inverse of ``to_json``."""
-        return cls(data["layer"], data["kind"], data["where"], data["message"])
+    def from_json(cls, data: Any) -> Problem:
+        """The inverse of ``to_json``.
+
+        Raises:
+            InputError: not such data.
+        """
+        try:
+            texts = [data[key] for key in ("layer", "kind", "where", "message")]
+        except (KeyError, TypeError) as error:
+            raise InputError(f"not a problem: {data!r:.200}") from error
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError(f"not a problem: {data!r:.200}")
+        return cls(*texts)
