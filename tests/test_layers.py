@@ -20,7 +20,6 @@ _MAY_IMPORT: Dict[str, Set[str]] = {
     "quant": {"errors"},
     "survey": {"errors", "graphdef"},
     "rewrite": {"errors", "graphdef", "quant", "survey"},
-    "verify": {"errors", "graphdef", "quant", "survey", "rewrite"},
     "tf1": {"errors", "graphdef"},
     "diff": {"errors", "text", "graphdef", "quant", "survey", "rewrite"},
     "verify": {"errors", "text", "graphdef", "quant", "survey", "rewrite", "diff"},
