@@ -37,10 +37,15 @@ _PUBLIC = {
     "save": "graphwq.graphdef.source",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]
+#: Packages that are also the function they are named after.
+_CALLABLE = ("verify",)
+
+__all__ = ["__version__", *sorted([*_PUBLIC, *_CALLABLE])]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _CALLABLE:
+        return import_module(f"graphwq.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'graphwq' has no attribute {name!r}")
     value = getattr(import_module(_PUBLIC[name]), name)
@@ -49,4 +54,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> List[str]:
-    return sorted(set(globals()) | set(_PUBLIC))
+    return sorted(set(globals()) | set(_PUBLIC) | set(_CALLABLE))

@@ -45,6 +45,9 @@ def files(tmp_path: Path, fixtures: Path) -> Dict[str, Path]:
         "plan": tmp_path / "plan.json",
         "out": tmp_path / "out.pb",
         "text": tmp_path / "out.pbtxt",
+        "report": tmp_path / "report.json",
+        "page": tmp_path / "report.html",
+        "notes": tmp_path / "report.md",
     }
 
 
@@ -69,7 +72,7 @@ except SystemExit:
 
 @pytest.mark.parametrize("json_flag", [[], ["--json"]])
 def test_the_commands_load_no_tensorflow(json_flag: List[str], files: Dict[str, Path]) -> None:
-    """inspect, plan and quantize, with tables and with JSON, binary and text, to their end."""
+    """Every command, with tables and with JSON, binary and text, to its end."""
     graph, plan, out = files["graph"], files["plan"], files["out"]
     for arguments in (
         ["inspect", graph],
@@ -78,6 +81,8 @@ def test_the_commands_load_no_tensorflow(json_flag: List[str], files: Dict[str, 
         ["quantize", graph, "-o", files["text"], "--bits", "3", "--granularity", "group"],
         ["inspect", out],
         ["inspect", files["text"]],
+        ["verify", graph, out, "--plan", plan, "--static", "--report", files["report"]],
+        ["report", files["report"], "--html", files["page"], "--markdown", files["notes"]],
     ):
         loaded = _loaded(_COMMAND.format(status=0), *arguments, *json_flag)
         assert "graphwq.graphdef.graph" in loaded

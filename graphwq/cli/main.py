@@ -19,6 +19,8 @@ COMMANDS = {
     "inspect": "show the weights of a graph, where they go, and whether they are quantized",
     "plan": "decide what to do with every weight and write that down as JSON",
     "quantize": "quantize the weights of a graph and write the new graph",
+    "verify": "hold a quantized graph against the graph it was made from",
+    "report": "show a saved report of verify, or write it as a page",
 }
 
 INTERNAL_ERROR = 70

@@ -9,9 +9,9 @@ from typing import Any, Dict, Optional
 from graphwq import api
 from graphwq.cli import options, output, text
 from graphwq.cli.about import about
+from graphwq.cli.plans import read_plan
 from graphwq.errors import InputError
 from graphwq.graphdef.atomic import check_output
-from graphwq.graphdef.mapping import read_file
 from graphwq.graphdef.source import load
 from graphwq.rewrite.plan import Plan
 from graphwq.rewrite.run import RewriteResult, WeightResult
@@ -56,11 +56,7 @@ def _read_plan(arguments: argparse.Namespace) -> Optional[Plan]:
     clash = options.given(arguments)
     if clash:
         raise InputError(f"{clash[0]} has no effect with --plan: leave it out, or make a new plan")
-    with about(arguments.plan):
-        try:
-            return Plan.loads(str(read_file(arguments.plan), "utf-8"))
-        except UnicodeDecodeError as error:
-            raise InputError("not a plan: it is no UTF-8 text") from error
+    return read_plan(arguments.plan)
 
 
 def _to_json(

@@ -8,8 +8,11 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphwq.errors import InputError, MissingDependencyError
+from graphwq.errors import InputError, MissingDependencyError, UnsupportedError
+from graphwq.graphdef.dtypes import REF_OFFSET
 from graphwq.graphdef.graph import Graph
+
+_NO_KERNEL = "No OpKernel was registered"
 
 
 def tensorflow() -> ModuleType:
@@ -33,6 +36,30 @@ def tensorflow() -> ModuleType:
     return tf.compat.v1  # type: ignore[no-any-return]
 
 
+def unregistered_ops(graph: Graph) -> Tuple[Tuple[str, str], ...]:
+    """(op, node) of each op that this TensorFlow does not know, with the first node that has it.
+
+    Raises:
+        MissingDependencyError: TensorFlow is not installed.
+    """
+    tensorflow()
+    from tensorflow.core.framework import op_def_pb2
+    from tensorflow.python import pywrap_tensorflow
+
+    buffer = pywrap_tensorflow.TF_GetAllOpList()
+    try:
+        listed = op_def_pb2.OpList.FromString(bytes(pywrap_tensorflow.TF_GetBuffer(buffer)))
+    finally:
+        pywrap_tensorflow.TF_DeleteBuffer(buffer)
+    known = {op.name for op in listed.op}.union(scope.name for scope in graph.scopes)
+    missing: Dict[str, str] = {}
+    for scope in graph.scopes:
+        for node in scope.nodes:
+            if node.op not in known:
+                missing.setdefault(node.op, node.name)
+    return tuple(missing.items())
+
+
 class Runner:
     """A graph in a session of its own.
 
@@ -48,11 +75,17 @@ class Runner:
 
     Raises:
         InputError: TensorFlow cannot import the graph; the message is TensorFlow's.
+        UnsupportedError: the graph has an op that TensorFlow does not know.
         MissingDependencyError: TensorFlow is not installed.
     """
 
     def __init__(self, graph: Graph, optimize: bool = True, threads: int = 1) -> None:
         tf = tensorflow()
+        for op, node in unregistered_ops(graph)[:1]:
+            raise UnsupportedError(
+                f"TensorFlow {tf.VERSION} does not know the op {op!r:.200} of node {node!r:.200}: "
+                "the graph cannot be run"
+            )
         proto = tf.GraphDef.FromString(graph.to_bytes())
         self.dropped = _drop_unknown_attributes(proto)
         self.graph = tf.Graph()
@@ -81,13 +114,45 @@ class Runner:
 
         Raises:
             InputError: an unknown tensor, a feed that does not fit, or an op that fails.
+            UnsupportedError: an op for which TensorFlow has no kernel on this machine.
         """
         names: List[str] = list(outputs)
         try:
             values = self._session.run(names, feed_dict=dict(feeds or {}))
         except (ValueError, TypeError, KeyError, self._tf.errors.OpError) as error:
-            raise InputError(f"TensorFlow cannot run the graph: {_first(error)}") from error
+            message = f"TensorFlow cannot run the graph: {_first(error)}"
+            if _NO_KERNEL in message:
+                raise UnsupportedError(message) from error
+            raise InputError(message) from error
         return dict(zip(names, values))
+
+    def declared(self, tensor: str) -> Tuple[int, Optional[Tuple[int, ...]]]:
+        """The DataType number and the static shape (-1: unknown; None: any rank) of a tensor.
+
+        Raises:
+            InputError: the graph has no such tensor.
+        """
+        try:
+            found = self.graph.get_tensor_by_name(tensor)
+        except (ValueError, KeyError) as error:
+            raise InputError(f"the graph has no tensor {tensor!r:.300}") from error
+        number = int(found.dtype.as_datatype_enum)
+        number = number - REF_OFFSET if number > REF_OFFSET else number
+        shape = found.shape
+        if shape.ndims is None:
+            return number, None
+        return number, tuple(-1 if size is None else size for size in shape.as_list())
+
+    def output_count(self, node: str) -> int:
+        """How many outputs a node has.
+
+        Raises:
+            InputError: the graph has no such node.
+        """
+        try:
+            return len(self.graph.get_operation_by_name(node).outputs)
+        except (ValueError, KeyError) as error:
+            raise InputError(f"the graph has no node {node!r:.300}") from error
 
     def make_callable(self, outputs: Sequence[str], feeds: Sequence[str] = ()) -> Any:
         """A function of the feeds' values that runs the session with little overhead."""

@@ -1,0 +1,125 @@
+"""``graphwq verify``: is the candidate what its plan makes of the reference, and what is lost?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Optional, Tuple
+
+from graphwq import verification
+from graphwq.cli import output, report
+from graphwq.cli.about import about
+from graphwq.cli.plans import read_plan
+from graphwq.errors import InputError
+from graphwq.graphdef.atomic import check_output, write_atomically
+from graphwq.graphdef.source import load
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "reference", metavar="REFERENCE", type=Path, help="the graph before (.pb or .pbtxt)"
+    )
+    parser.add_argument("candidate", metavar="CANDIDATE", type=Path, help="what was made of it")
+    parser.add_argument("--plan", metavar="PLAN.json", type=Path, help="the plan it was made by")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument(
+        "--exact", action="store_true", help="no value may differ by a bit (bake against dequant)"
+    )
+    parser.add_argument(
+        "--static", action="store_true", help="structure and weights only: run nothing"
+    )
+    _configure_run(parser.add_argument_group("running both graphs"))
+    pages = parser.add_argument_group("reports")
+    pages.add_argument("--report", metavar="OUT.json", type=Path, help="write it as JSON")
+    report.configure_pages(pages)
+
+
+def _configure_run(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--inputs",
+        metavar="FEEDS.npz",
+        type=Path,
+        help="arrays by tensor name (input:0), one or many samples; without it inputs are made",
+    )
+    group.add_argument(
+        "--labels",
+        metavar="LABELS.npz",
+        type=Path,
+        help="the right class of every sample (an array 'labels' among the inputs will do)",
+    )
+    group.add_argument("--outputs", metavar="A:0,B:0", help="compare these tensors")
+    group.add_argument(
+        "--min-sqnr", metavar="DB", type=_number, help="fail where an output has less"
+    )
+    group.add_argument(
+        "--max-abs", metavar="X", type=_number, help="fail where an output is further off"
+    )
+    group.add_argument(
+        "--seed", metavar="N", type=_whole, default=0, help="of made inputs (default 0)"
+    )
+    group.add_argument(
+        "--samples", metavar="N", type=_whole, default=4, help="how many are made (default 4)"
+    )
+    group.add_argument(
+        "--allow-unsafe-ops",
+        action="store_true",
+        help="run graphs whose ops reach files, the network or Python",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Verify one candidate; the exit status is the verdict."""
+    read = [arguments.reference, arguments.candidate, arguments.plan, arguments.inputs]
+    inputs = [path for path in [*read, arguments.labels] if path is not None]
+    for path in (arguments.report, arguments.html, arguments.markdown):
+        if path is not None:
+            check_output(path, inputs, arguments.force)
+    plan = None if arguments.plan is None else read_plan(arguments.plan)
+    reference, candidate = load(arguments.reference), load(arguments.candidate)
+    with about(arguments.candidate), output.progress("verifying") as step:
+        made = verification.verify(
+            reference,
+            candidate,
+            inputs=arguments.inputs,
+            plan=plan,
+            exact=arguments.exact,
+            static=arguments.static,
+            min_sqnr=arguments.min_sqnr,
+            max_abs=arguments.max_abs,
+            progress=step,
+            names=(str(arguments.reference), str(arguments.candidate)),
+            labels=arguments.labels,
+            outputs=_listed(arguments.outputs),
+            seed=arguments.seed,
+            samples=arguments.samples,
+            allow_unsafe_ops=arguments.allow_unsafe_ops,
+        )
+    if arguments.report is not None:
+        write_atomically(arguments.report, (made.dumps().encode(),), arguments.force)
+    report.write_pages(arguments, made)
+    report.show(arguments, made)
+    return 0 if made.passed else report.FINDINGS
+
+
+def _listed(value: Optional[str]) -> Tuple[str, ...]:
+    if value is None:
+        return ()
+    names = tuple(item.strip() for item in value.split(",") if item.strip())
+    if not names:
+        raise InputError("--outputs names no tensor: write --outputs logits:0")
+    return names
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number") from error
+
+
+def _whole(value: str) -> int:
+    try:
+        return int(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number") from error

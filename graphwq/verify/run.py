@@ -1,0 +1,63 @@
+"""Verifying a candidate: the layers one after the other, gathered in a report."""
+
+from __future__ import annotations
+
+from typing import Optional, Tuple
+
+from graphwq.graphdef.graph import Graph
+from graphwq.rewrite.plan import Plan
+from graphwq.verify.dynamic import MakeRunner, Ran, RunOptions, run_both
+from graphwq.verify.outputs import Progress
+from graphwq.verify.report import GraphInfo, Report
+from graphwq.verify.static import Static, check_static
+
+_SWAPPED = (
+    "the reference is stored quantized: it was shown that the reference is what its plan makes of "
+    "the candidate"
+)
+
+
+def verify(
+    reference: Graph,
+    candidate: Graph,
+    names: Tuple[str, str],
+    plan: Optional[Plan],
+    options: Optional[RunOptions],
+    exact: bool,
+    make_runner: MakeRunner,
+    progress: Optional[Progress] = None,
+) -> Report:
+    """Verify a candidate against the graph it was made from.
+
+    Args:
+        reference, candidate: the graphs.
+        names: of them, for the report.
+        plan: by which the candidate is said to be made; None: it is recovered.
+        options: how the graphs are run; None: they are not.
+        exact: no value may differ by a bit.
+        make_runner: makes the sessions.
+        progress: called with (done, total, what).
+
+    Raises:
+        InputError, UnsupportedError, MissingDependencyError: see ``check_static`` and ``run_both``.
+    """
+    static = check_static(reference, candidate, plan, exact)
+    ran = Ran()
+    if options is not None:
+        views = (static.reference, static.candidate)
+        ran = run_both(reference, candidate, views, options, make_runner, progress)
+    return Report(
+        GraphInfo.of(reference, names[0]),
+        GraphInfo.of(candidate, names[1]),
+        exact,
+        plan is not None,
+        static.structure,
+        static.weights,
+        ran.outputs,
+        ran.accuracy,
+        _notes(static) + ran.notes,
+    )
+
+
+def _notes(static: Static) -> Tuple[str, ...]:
+    return (_SWAPPED,) if static.swapped else ()

@@ -1,0 +1,76 @@
+"""Finding made-up inputs that a graph really takes, by running it."""
+
+from __future__ import annotations
+
+import re
+from typing import Iterator, List, Optional, Sequence
+
+from graphwq.errors import InputError
+from graphwq.survey.view import ScopeView
+from graphwq.verify.feeds import Feeds
+from graphwq.verify.interface import Placeholder
+from graphwq.verify.runner import Runner
+from graphwq.verify.synthetic import ATTEMPTS, Attempt, synthesize, wanted_inputs
+
+_MAX_NUMBER = 1024
+_MAX_HINTS = 12
+
+
+def find_feeds(
+    runner: Runner,
+    view: ScopeView,
+    placeholders: Sequence[Placeholder],
+    tensors: Sequence[str],
+    seed: int = 0,
+    samples: int = 4,
+) -> Feeds:
+    """Made-up inputs (see ``synthesize``) on which the graph runs.
+
+    Sizes that the graph leaves open are tried one after the other, common ones first, then the
+    numbers that TensorFlow's complaints name.
+
+    Args:
+        runner: the reference.
+        view: its main graph.
+        placeholders: its placeholders.
+        tensors: the outputs that are to be fetched.
+        seed, samples: see ``synthesize``.
+
+    Raises:
+        InputError: none is found; the message says what TensorFlow said of the first try.
+    """
+    complaints: List[str] = []
+    has_choice = any(
+        item.shape is None or -1 in item.shape
+        for item in wanted_inputs(view, placeholders, tensors)
+    )
+    for attempt in _attempts(complaints) if has_choice else ATTEMPTS[:1]:
+        try:
+            trial = synthesize(view, placeholders, tensors, seed, 1, attempt)
+            runner.run(tensors, trial.samples[0])
+        except InputError as error:
+            complaints.append(str(error))
+            continue
+        return synthesize(view, placeholders, tensors, seed, samples, attempt)
+    raise InputError(
+        f"no made-up input was found on which the graph runs ({complaints[0]}): give one with "
+        "--inputs"
+    )
+
+
+def _attempts(complaints: Sequence[str]) -> Iterator[Attempt]:
+    """The usual sizes, then those that are named in what went wrong."""
+    yield from ATTEMPTS
+    numbers = list(dict.fromkeys(_numbers(complaints)))[:_MAX_HINTS]
+    for rank in (2, 0):
+        for size in (32, 8, *numbers):
+            for batch in (*numbers, 1):
+                yield Attempt(batch, size, rank)
+
+
+def _numbers(complaints: Sequence[str]) -> Iterator[int]:
+    for complaint in complaints:
+        for text in re.findall(r"\d+", complaint):
+            number: Optional[int] = int(text) if len(text) < 5 else None
+            if number is not None and 1 < number <= _MAX_NUMBER:
+                yield number
