@@ -15,7 +15,7 @@ from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.node import Node, attr_type, new_const
 from graphwq.graphdef.wire import delimited
 from graphwq.rewrite.builder import Builder, Place
-from graphwq.rewrite.names import Names
+from graphwq.rewrite.names import Names, number_of
 
 
 def _place(scope: str = "", device: str = "", control: Any = ()) -> Place:
@@ -24,16 +24,16 @@ def _place(scope: str = "", device: str = "", control: Any = ()) -> Place:
 
 def test_names_in_the_main_graph_and_in_a_function() -> None:
     """The main graph says ``name``, a function body ``name:output:0`` with the op's own output."""
-    main, body = Builder(_place(), "wq0"), Builder(_place("f"), "wq0")
-    assert main.ints("a", 1) == "wq0/a"
-    assert body.ints("a", 1) == "wq0/a:output:0"
-    assert body.cast("c", "v", 6, 1) == "wq0/c:y:0"
-    assert body.binary("m", "Mul", "a", "b") == "wq0/m:z:0"
-    assert body.binary("d", "FloorMod", "a", "b") == "wq0/d:z:0"
-    assert body.gather("g", "t", "i", 1, 3) == "wq0/g:output:0"
-    assert body.reshape("r", "v", "s", 1) == "wq0/r:output:0"
-    assert body.slice("s", "v", [0], [1]) == "wq0/s:output:0"
-    assert body.nodes[0].name == "wq0/a"
+    main, body = Builder(_place(), "q0"), Builder(_place("f"), "q0")
+    assert main.ints("a", 1) == "q0/a"
+    assert body.ints("a", 1) == "q0/a:output:0"
+    assert body.cast("c", "v", 6, 1) == "q0/c:y:0"
+    assert body.binary("m", "Mul", "a", "b") == "q0/m:z:0"
+    assert body.binary("d", "FloorMod", "a", "b") == "q0/d:z:0"
+    assert body.gather("g", "t", "i", 1, 3) == "q0/g:output:0"
+    assert body.reshape("r", "v", "s", 1) == "q0/r:output:0"
+    assert body.slice("s", "v", [0], [1]) == "q0/s:output:0"
+    assert body.nodes[0].name == "q0/a"
 
 
 def test_place_of_a_node() -> None:
@@ -80,7 +80,7 @@ def test_hollow_constants_have_the_size_of_full_ones() -> None:
         (dtypes.DT_UINT8, (0,)),
     ):
         data = np.zeros(shape, dtypes.NUMPY[dtype])
-        full, hollow = Builder(_place(), "wq0"), Builder(_place(), "wq0")
+        full, hollow = Builder(_place(), "q0"), Builder(_place(), "q0")
         full.const("c", dtype, shape, data)
         hollow.const("c", dtype, shape, None)
         assert full.nbytes == hollow.nbytes
@@ -88,7 +88,7 @@ def test_hollow_constants_have_the_size_of_full_ones() -> None:
 
 def test_nbytes_is_what_the_file_grows_by() -> None:
     """nbytes is the serialized size, but for the length of a field: at most 4 bytes a node."""
-    builder = Builder(_place(control=("^a",)), "wq0")
+    builder = Builder(_place(control=("^a",)), "q0")
     builder.ints("a", [1, 2, 3])
     builder.floats("b", np.ones((40, 50), np.float32))
     builder.binary("c", "Mul", "a", "b")
@@ -98,7 +98,7 @@ def test_nbytes_is_what_the_file_grows_by() -> None:
 
 def test_final_carries_the_name_and_the_private_attributes() -> None:
     """The last node has the original name, the control inputs, and its own attributes on top."""
-    builder = Builder(Place("", "w", "/cpu:0", ("^a",), {"_class": b"\x12\x01x"}), "wq0")
+    builder = Builder(Place("", "w", "/cpu:0", ("^a",), {"_class": b"\x12\x01x"}), "q0")
     builder.final("Mul", ("p", "q"), T=attr_type(1))
     (node,) = builder.nodes
     assert (node.name, node.op, node.inputs, node.device) == (
@@ -120,14 +120,14 @@ def test_final_carries_the_name_and_the_private_attributes() -> None:
 def test_final_in_a_function_keeps_the_output_name(op: str, attrs: Any, dtype: int) -> None:
     """Consumers in a body ask for ``w:output:0``; where the op's output is no "output", an Identity
     of the right type stands behind it."""
-    builder = Builder(_place("f"), "wq0")
+    builder = Builder(_place("f"), "q0")
     builder.final(op, ("p",), **attrs)
     value, node = builder.nodes
-    assert (value.name, value.op) == ("wq0/value", op)
+    assert (value.name, value.op) == ("q0/value", op)
     assert node.name == "w"
     assert node.op == "Identity"
     assert bytes(node.attr_bytes()["T"]) == attr_type(dtype)
-    assert node.inputs[0].startswith("wq0/value:")
+    assert node.inputs[0].startswith("q0/value:")
 
 
 def _graph(*node_names: str) -> Graph:
@@ -138,21 +138,32 @@ def _graph(*node_names: str) -> Graph:
 
 
 @pytest.mark.parametrize(
-    ("taken", "first"),
+    ("taken", "root", "first", "second"),
     [
-        ((), "wq0"),
-        (("w",), "wq0"),
-        (("wq0",), "wq_0"),
-        (("wqx", "wq_y"), "wq__0"),
-        (("wq",), "wq_0"),
+        ((), "q", "q0", "q1"),
+        (("w", "q00", "queue/q0/x"), "q", "q0", "q1"),
+        (("q0",), "q", "q1", "q2"),
+        (("q0/x", "q1/y"), "q", "q2", "q3"),
+        (("q",), "q_", "q_0", "q_1"),
+        (("q/a", "q_/b"), "q__", "q__0", "q__1"),
+        (("q-1/x", "q_1/x"), "q_", "q_0", "q_2"),
     ],
 )
-def test_new_names_are_free(taken: Any, first: str) -> None:
-    """Prefixes are numbered under a root that starts no name of the graph."""
+def test_new_names_are_free(taken: Any, root: str, first: str, second: str) -> None:
+    """A prefix is given out only where no name of the graph begins with it."""
     fresh = Names(_graph(*taken))
-    assert fresh.prefix() == first
-    assert fresh.prefix() == first[:-1] + "1"
-    assert not any(name.startswith(fresh.root) for name in taken)
+    assert (fresh.root, fresh.prefix(), fresh.prefix()) == (root, first, second)
+
+
+def test_prefixes_have_numbers() -> None:
+    """36 of one character, then of two; the number can be read from any name."""
+    fresh = Names(_graph("q_"))
+    prefixes = [fresh.prefix() for _ in range(1300)]
+    assert prefixes[9:11] + prefixes[35:38] == ["q9", "qa", "qz", "q10", "q11"]
+    assert [number_of(f"{prefix}/c") for prefix in prefixes] == list(range(1300))
+    assert [number_of(name) for name in ("q/4", "w/c", "q-1/4", "q1", "x/q1/c")] == [None] * 5
+    fresh.go_on_from(10)
+    assert fresh.prefix() == "qa"
 
 
 def test_new_names_are_free_in_functions_too() -> None:
@@ -160,8 +171,8 @@ def test_new_names_are_free_in_functions_too() -> None:
     from rewriting import function_graph
 
     graph = function_graph()
-    data = graph.to_bytes().replace(b"w/read", b"wqread")
-    assert Names(Graph.parse(data)).prefix() == "wq_0"
+    data = graph.to_bytes().replace(b"w/read", b"q0/xyz")
+    assert Names(Graph.parse(data)).prefix() == "q1"
 
 
 def test_partly_quantized_graphs_do_not_clash() -> None:
@@ -181,7 +192,7 @@ def test_partly_quantized_graphs_do_not_clash() -> None:
 
 def test_builder_collects_nodes_in_order() -> None:
     """A node comes after the nodes that it uses."""
-    builder = Builder(_place(), "wq0")
+    builder = Builder(_place(), "q0")
     builder.slice("part", "v", [0], [2])
     known = {"v"}
     for node in builder.nodes:

@@ -301,6 +301,15 @@ def test_a_form_of_another_tool() -> None:
     np.testing.assert_array_equal(item.codes, codes)
 
 
+def test_a_scale_without_leading_axes() -> None:
+    """A scale [4] of codes [3, 4] is one per column, as broadcasting says."""
+    b = GraphBuilder()
+    b.op("w", "Mul", [_cast_codes(b), b.const("scale", np.float32([1, 2, 3, 4]))])
+    item = _stored(b, "w")
+    assert item.scale.tolist() == [[1, 2, 3, 4]]
+    assert item.axes == (1,)
+
+
 def test_unsigned_codes_with_a_zero_point() -> None:
     """uint8 -> Cast -> Sub(128) -> Mul(scale) is read as signed codes."""
     b = GraphBuilder()
@@ -334,7 +343,7 @@ MISTAKABLE: Dict[str, Make] = {
     "codes and something fed": lambda b: [
         b.op("sum", "Add", [_cast_codes(b), b.placeholder("x")]), _scale(b)],
     "a double scale": lambda b: [_cast_codes(b), _scale(b, dtype=np.float64)],
-    "a scale of another rank": lambda b: [_cast_codes(b), _scale(b, (4,))],
+    "a scale of higher rank": lambda b: [_cast_codes(b), _scale(b, (1, 1, 4))],
     "a scale that does not fit": lambda b: [_cast_codes(b), _scale(b, (2, 4))],
     "a scale that widens": lambda b: [_cast_codes(b, np.ones((1, 4), np.int8)), _scale(b, (3, 4))],
     "no whole numbers": lambda b: [

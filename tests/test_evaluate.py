@@ -186,8 +186,8 @@ def test_fake_quant_per_channel() -> None:
 @pytest.mark.parametrize("bits", range(2, 8))
 def test_the_decoding_tables_that_a_graph_makes(bits: int) -> None:
     """The tables of our own packed form, computed by their nodes, are those of the packing."""
-    builder = Builder(Place("", "w", "", (), {}), "wq0")
-    tables = Tables("wq")
+    builder = Builder(Place("", "w", "", (), {}), "q0")
+    tables = Tables("q")
     refs = [tables.table(builder, plane) for plane in planes(bits)]
     b = GraphBuilder()
     for node in builder.nodes:

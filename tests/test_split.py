@@ -107,7 +107,9 @@ def test_every_piece_is_under_the_limit(name: str, bits: int) -> None:
     assert len(pieces) == len(form.sizes) > 1
     for item in pieces:
         for above in upstream(result.graph, item.name).values():
-            if re.match(r"wq\d+/", above.name):  # the small tables that all weights share aside
+            if re.match(
+                r"q[0-9a-z]+/", above.name
+            ):  # the small tables that all weights share aside
                 assert value(result.graph, above.name).nbytes < case.limit, above.name
 
 

@@ -26,7 +26,7 @@ _PLANES = sorted({plane for bits in range(2, 8) for plane in planes(bits)}, key=
 
 
 def _builder(scope: str = "", device: str = "", control: Any = ()) -> Builder:
-    return Builder(Place(scope, "w", device, tuple(control), {}), "wq0")
+    return Builder(Place(scope, "w", device, tuple(control), {}), "q0")
 
 
 def _graph(builder: Builder) -> Graph:
@@ -37,7 +37,7 @@ def _graph(builder: Builder) -> Graph:
 def test_a_table_is_what_packing_says(plane: Plane) -> None:
     """Law: the nodes of a table compute packing.table bit for bit, float32 [256, per_byte]."""
     builder = _builder()
-    name = Tables("wq").table(builder, plane)
+    name = Tables("q").table(builder, plane)
     found = evaluate(build(_graph(builder)).main, name)
     assert found is not None
     assert_same_bits(found, table(plane), str(plane))
@@ -49,7 +49,7 @@ def test_all_tables_in_one_graph() -> None:
     2 and 6 bits both have a plane of 2 bits at shift 0, 3 and 7 bits one of 2 bits at shift 1; only
     the offsets tell them apart.
     """
-    builder, tables = _builder(), Tables("wq")
+    builder, tables = _builder(), Tables("q")
     refs = {plane: tables.table(builder, plane) for plane in _PLANES}
     graph = _graph(builder)
     assert [node.op for node in graph.nodes].count("Range") == 1
@@ -64,7 +64,7 @@ def test_all_tables_in_one_graph() -> None:
 
 def test_a_table_is_made_once_per_place() -> None:
     """The second weight on the same device uses the table of the first; nothing is added."""
-    tables = Tables("wq")
+    tables = Tables("q")
     first, second = _builder(), _builder()
     plane = planes(4)[0]
     assert tables.table(first, plane) == tables.table(second, plane)
@@ -74,7 +74,7 @@ def test_a_table_is_made_once_per_place() -> None:
 
 def test_another_device_or_frame_has_its_own_table() -> None:
     """A table is not shared across devices, control inputs (frames, branches) or functions."""
-    tables = Tables("wq")
+    tables = Tables("q")
     plane = planes(4)[0]
     builders = [
         _builder(),
@@ -95,7 +95,7 @@ def test_another_device_or_frame_has_its_own_table() -> None:
 def _shared(result: Any) -> List[str]:
     """The added nodes that belong to no single weight: their prefix has no number of a weight."""
     names = [edit.node.name for edit in result.edits if isinstance(edit, AddNode)]
-    return [name for name in names if not re.match(r"wq_*\d+/", name)]
+    return [name for name in names if not re.match(r"q_*[0-9a-z]+/", name)]
 
 
 def _network(count: int, bits: int) -> Any:

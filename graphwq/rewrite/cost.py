@@ -12,7 +12,7 @@ from graphwq.rewrite.tables import Tables
 from graphwq.survey.sites import WeightSite
 
 #: Stands for the prefix of a weight in a graph of many.
-_PREFIX = "wq000"
+_PREFIX = "q00"
 
 
 class _KnownTables(Tables):
@@ -20,7 +20,7 @@ class _KnownTables(Tables):
 
     def table(self, builder: Builder, plane: Plane) -> str:
         """The name of a table."""
-        return "wqt/4s1/digit"
+        return "q/4s3"
 
 
 def dequant_nbytes(place: Place, site: WeightSite, item: PlanItem) -> int:
@@ -52,7 +52,7 @@ def _whole(place: Place, tables: Tables, shape: Tuple[int, ...], dtype: int, ite
 def table_nbytes(planes: Tuple[Plane, ...]) -> int:
     """Bytes of the tables of these planes, once per graph."""
     builder = Builder(Place("", "", "", (), {}), _PREFIX)
-    tables = Tables("wq")
+    tables = Tables("q")
     for plane in planes:
         tables.table(builder, plane)
     return builder.nbytes

@@ -123,6 +123,8 @@ def _product(view: ScopeView, node: Node, root: Node) -> Optional[StoredWeight]:
     gathered = view.nodes[scale_name].op in ("Gather", "GatherV2")
     if scale.size >= codes.size > 1 and codes.min() >= 0 and not gathered:
         return None  # a mask over a weight; nobody gathers the weight then
+    if scale.ndim < codes.ndim:
+        scale = scale.reshape((1,) * (codes.ndim - scale.ndim) + scale.shape)
     scales = _constants(view, scale_name) or ()
     stored = eight_bit or [item for item in constants if elements(item) > 1]
     return _stored(node, codes, scale, FAKE_QUANT if is_fake else DEQUANT, stored, scales)

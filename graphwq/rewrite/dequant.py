@@ -55,11 +55,14 @@ def scale_ref(
 ) -> str:
     """The scale as a constant that broadcasts to the weight; a Gather repeats it over groups."""
     granularity = scheme.granularity
-    ref = builder.const("scale", dtypes.DT_FLOAT, scale_shape(shape, granularity), scale)
+    stored = scale_shape(shape, granularity)
     if isinstance(granularity, PerGroup):
+        ref = builder.const("s", dtypes.DT_FLOAT, stored, scale)
         index = group_index(shape[granularity.axis], granularity.group_size)
-        ref = builder.gather_axis("scales", ref, index, granularity.axis)
-    return ref
+        return builder.gather_axis("t", ref, index, granularity.axis)
+    while len(stored) > 1 and stored[0] == 1:
+        stored = stored[1:]  # it broadcasts without leading axes, and each is bytes in the file
+    return builder.const("s", dtypes.DT_FLOAT, stored, scale)
 
 
 def decoded_codes(
@@ -71,8 +74,8 @@ def decoded_codes(
 ) -> str:
     """The codes as float32 of the weight's shape."""
     if stored_bits == 8:
-        ref = builder.const("codes", dtypes.DT_INT8, shape, codes)
-        return builder.cast("float", ref, dtypes.DT_INT8, dtypes.DT_FLOAT)
+        ref = builder.const("c", dtypes.DT_INT8, shape, codes)
+        return builder.cast("f", ref, dtypes.DT_INT8, dtypes.DT_FLOAT)
     count = int(np.prod(shape, dtype=np.int64))
     packed = _packed(codes, stored_bits)
     target = tables.shape(builder, shape)
@@ -80,15 +83,15 @@ def decoded_codes(
     for number, plane in enumerate(planes(stored_bits)):
         stored = plane.nbytes(count)
         mark = number or ""
-        ref = builder.const(f"codes{mark}", dtypes.DT_UINT8, (stored,), packed[number])
-        index = builder.cast(f"index{mark}", ref, dtypes.DT_UINT8, dtypes.DT_INT32)
+        ref = builder.const(f"c{mark}", dtypes.DT_UINT8, (stored,), packed[number])
+        index = builder.cast(f"i{mark}", ref, dtypes.DT_UINT8, dtypes.DT_INT32)
         table = tables.table(builder, plane)
-        value = builder.gather(f"digit{mark}", table, index, dtypes.DT_FLOAT, dtypes.DT_INT32)
+        value = builder.gather(f"d{mark}", table, index, dtypes.DT_FLOAT, dtypes.DT_INT32)
         if stored * plane.per_byte != count:
             value = builder.reshape(f"flat{mark}", value, tables.shape(builder, (-1,)), _FLOAT)
             value = builder.slice(f"cut{mark}", value, [0], [count])
-        value = builder.reshape(f"float{mark}", value, target, _FLOAT)
-        total = builder.binary(f"sum{mark}", "Add", total, value) if total else value
+        value = builder.reshape(f"f{mark}", value, target, _FLOAT)
+        total = builder.binary(f"a{mark}", "Add", total, value) if total else value
     return total
 
 

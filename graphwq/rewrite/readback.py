@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import Iterator, List, Optional, Tuple
 
@@ -26,6 +25,7 @@ from graphwq.quant.scheme import (
     QuantScheme,
 )
 from graphwq.rewrite.decode import StoredWeight, decode
+from graphwq.rewrite.names import number_of
 from graphwq.rewrite.plan import BAKE, FAKE_QUANT, Form, PlanItem, Whole
 from graphwq.rewrite.planner import form_of
 from graphwq.survey.evaluate import evaluate
@@ -38,7 +38,6 @@ _PROBE_VALUES = 4096
 _SCALE_BITS = (FLOAT32_BITS, 16, 15, 14, 13)
 _ANY_SCALE = (FLOAT32_BITS,)
 _MAX_DEPTH = 64
-_PREFIX = re.compile(r"wq_*(\d+)/")
 
 
 @dataclass(frozen=True)
@@ -217,8 +216,8 @@ def _stored(
 ) -> Optional[Found]:
     scope = candidate.scopes[site.scope]
     node = scope.nodes[site.node]
-    prefixes = [int(found.group(1)) for found in map(_PREFIX.match, node.data_inputs) if found]
-    prefix = min(prefixes) if prefixes else None
+    numbers = [number for number in map(number_of, node.data_inputs) if number is not None]
+    prefix = min(numbers) if numbers else None
     granularity = item.scheme.granularity if item is not None else _granularity(scope, site, stored)
     scale = None if granularity is None else _scale(stored, granularity)
     if granularity is None or scale is None:

@@ -356,7 +356,7 @@ class _Rewriter:
         before = after = tables = 0
         for edit in edits:
             size = len(header(1, edit.node.nbytes)) + edit.node.nbytes
-            if edit.node.name.startswith(self._tables.prefix):
+            if edit.node.name.startswith(self._tables.prefixes):
                 tables += size
                 continue
             after += size

@@ -6,7 +6,9 @@ converts:
 
     digit j of byte x = floor((x / 2^(bits*j)) mod 2^bits)
 
-All names here are short on purpose: each stands in the file for the node and for each of its uses.
+Names (short on purpose, see names.py): ``q/0`` is 0..255; ``q/4`` the table of a plane of 4 bits,
+``q/2s1`` of 2 bits with 1 bit below them, ``q/1p`` of a plane that is not the first; ``q/a``,
+``q/b``, ... are shapes. Another device or frame has its own: ``q-1/4``.
 """
 
 from __future__ import annotations
@@ -30,9 +32,15 @@ class Tables:
     """
 
     def __init__(self, root: str) -> None:
-        self.prefix = f"{root}t"
+        self._root = root
         self._places: Dict[_Key, int] = {}
         self._known: Dict[Tuple[_Key, object], str] = {}
+        self._shapes = 0
+
+    @property
+    def prefixes(self) -> Tuple[str, str]:
+        """What the names of all shared nodes begin with."""
+        return f"{self._root}/", f"{self._root}-"
 
     def table(self, builder: Builder, plane: Plane) -> str:
         """The table of a plane, float32 [256, per_byte]; its nodes are added where it is new."""
@@ -47,27 +55,33 @@ class Tables:
         """A shape as int32 constant."""
         key, inner = self._inner(builder)
         if (key, shape) not in self._known:
-            name = "x".join(str(size) for size in shape)
-            self._known[key, shape] = inner.ints(name, shape)
+            self._known[key, shape] = inner.ints(_letters(self._shapes), shape)
+            self._shapes += 1
         return self._known[key, shape]
 
     def _inner(self, builder: Builder) -> Tuple[_Key, Builder]:
         place = builder.place
         key = (place.scope, place.device, place.control + place.anchor)
         number = self._places.setdefault(key, len(self._places))
-        prefix = f"{self.prefix}{number}" if number else self.prefix
+        prefix = f"{self._root}-{number}" if number else self._root
         return key, Builder(builder.place, prefix, builder.nodes)
+
+
+def _letters(number: int) -> str:
+    """a..z, aa, ab, ..."""
+    more, letter = divmod(number, 26)
+    return (_letters(more - 1) if more else "") + chr(ord("a") + letter)
 
 
 def _bytes(builder: Builder) -> str:
     """float32 [256, 1]: 0..255."""
     limits = [
-        builder.floats(name, np.float32(value))
+        builder.floats(f"0/{name}", np.float32(value))
         for name, value in (("from", 0), ("to", 256), ("by", 1))
     ]
-    numbers = builder.op("all", "Range", limits, Tidx=attr_type(dtypes.DT_FLOAT))
-    axis = builder.ints("axis", 1)
-    return builder.op("byte", "ExpandDims", (numbers, axis), T=attr_type(dtypes.DT_FLOAT))
+    numbers = builder.op("0/all", "Range", limits, Tidx=attr_type(dtypes.DT_FLOAT))
+    axis = builder.ints("0/axis", 1)
+    return builder.op("0", "ExpandDims", (numbers, axis), T=attr_type(dtypes.DT_FLOAT))
 
 
 def _table(builder: Builder, plane: Plane, byte: str) -> str:
@@ -75,14 +89,20 @@ def _table(builder: Builder, plane: Plane, byte: str) -> str:
     name += f"s{plane.shift}" if plane.shift else ""
     name += "" if plane.offset else "p"  # a lower plane: no offset
     shifts = np.exp2(-plane.bits * np.arange(plane.per_byte))
-    base = builder.floats(f"{name}/base", np.float32(1 << plane.bits))
-    value = builder.binary(f"{name}/down", "Mul", byte, builder.floats(f"{name}/by", shifts))
-    value = builder.binary(f"{name}/mod", "FloorMod", value, base)
-    value = builder.op(f"{name}/digit", "Floor", (value,), T=attr_type(dtypes.DT_FLOAT))
+    steps = [
+        ("down", "Mul", shifts),
+        ("mod", "FloorMod", 1 << plane.bits),
+        ("digit", "Floor", None),
+    ]
     if plane.shift:
-        factor = builder.floats(f"{name}/factor", np.float32(1 << plane.shift))
-        value = builder.binary(f"{name}/up", "Mul", value, factor)
+        steps.append(("up", "Mul", 1 << plane.shift))
     if plane.offset:
-        offset = builder.floats(f"{name}/offset", np.float32(plane.offset))
-        value = builder.binary(f"{name}/code", "Add", value, offset)
+        steps.append(("code", "Add", plane.offset))
+    value = byte
+    for step, op, operand in steps:
+        inner = name if step == steps[-1][0] else f"{name}/{step}"
+        inputs = [value]
+        if operand is not None:
+            inputs.append(builder.floats(f"{name}/{step}_by", np.float32(operand)))
+        value = builder.op(inner, op, inputs, T=attr_type(dtypes.DT_FLOAT))
     return value

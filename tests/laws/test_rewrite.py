@@ -217,7 +217,7 @@ def _networks(draw: Any) -> Graph:
     for layer in range(draw(st.integers(1, 4))):
         following = draw(st.integers(1, 24))
         name = draw(
-            st.sampled_from([f"w{layer}", f"wq{layer}", f"scope/{layer}/kernel", f"wqt{layer}"])
+            st.sampled_from([f"w{layer}", f"q{layer}", f"scope/{layer}/kernel", f"q-{layer}/4"])
         )
         data = random_weight((width, following), draw(st.integers(0, 99)), std=draw(_STD))
         if draw(st.booleans()):

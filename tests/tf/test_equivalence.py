@@ -130,7 +130,7 @@ def test_the_tables_are_the_tables() -> None:
         tables = {
             node.inputs[0]: None
             for node in result.graph.nodes
-            if node.op == "Gather" and node.name.startswith("wq")
+            if node.op == "Gather" and node.inputs[0].startswith("q/")
         }
         values = _run(result.graph, [f"{name}:0" for name in tables])
         found.update({value.tobytes(): value for value in values.values()})

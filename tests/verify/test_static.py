@@ -53,11 +53,11 @@ def test_exact_finds_a_single_bit() -> None:
     scale = next(
         edit.node.name
         for edit in made.edits
-        if edit.node.tensor() is not None and edit.node.tensor().shape == (1, 50)
+        if edit.node.tensor() is not None and edit.node.tensor().shape == (50,)
     )
 
     def next_up(values: np.ndarray) -> None:
-        values[0, 7] = np.nextafter(values[0, 7], np.float32(9))
+        values[7] = np.nextafter(values[7], np.float32(9))
 
     found = check_static(baked, changed(made.graph, scale, next_up), exact=True)
     (problem,) = found.weights.problems
