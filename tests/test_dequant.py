@@ -46,6 +46,12 @@ def test_golden(golden: Any, bits: int) -> None:
     golden(f"storage/dequant_{bits}.pbtxt", to_text(result.graph))
 
 
+def test_golden_bits(golden: Any) -> None:
+    """Three bits of a multiple of eight weights: one constant, of whose bytes each holds a bit."""
+    result = graphwq.quantize(dense(4, 6), 3, keep_larger=True)
+    golden("storage/dequant_bits_3.pbtxt", to_text(result.graph))
+
+
 def test_golden_group(golden: Any) -> None:
     """Scales per group of two input channels, the last group of one."""
     result = graphwq.quantize(small(), 8, keep_larger=True, granularity="group", group_size=2)

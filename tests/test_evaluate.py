@@ -62,6 +62,8 @@ OPS: List[Tuple[str, List[Any], Numpy]] = [
     ("ConcatV2", [A, B, A, _int(0)], lambda a, b, c, _: np.concatenate([a, b, c])),
     ("ConcatV2", [A, B, _int(-1)], lambda a, b, _: np.concatenate([a, b], 1)),
     ("Transpose", [A, _int(1, 0)], lambda a, _: a.T),
+    ("BatchMatMulV2", [A, A.T.copy()], lambda a, b: a @ b),
+    ("BatchMatMulV2", [A, np.stack([A.T, -A.T])], lambda a, b: np.stack([a @ b[0], a @ b[1]])),
 ]  # fmt: skip
 
 
@@ -303,6 +305,9 @@ def test_a_cycle_has_no_value() -> None:
         ("Range", [np.float32(0), np.float32(1e30), np.float32(1)]),
         ("Range", [_int(0, 1), _int(5), _int(1)]),
         ("FakeQuantWithMinMaxVars", [A, np.float32(0)]),
+        ("BatchMatMulV2", [A, random_weight((5, 7))]),
+        ("BatchMatMulV2", [A]),
+        ("BatchMatMulV2", [A, np.float32(1)]),
         ("Cast", []),
     ],
 )

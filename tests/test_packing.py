@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphwq.errors import InputError
-from graphwq.quant.packing import Plane, pack, packed_nbytes, planes, table, unpack
+from graphwq.quant.packing import (
+    ONE_BIT,
+    Plane,
+    bit_weights,
+    pack,
+    pack_bits,
+    packed_nbytes,
+    planes,
+    table,
+    unpack,
+)
 
 WIDTHS = range(2, 8)
 
@@ -67,6 +77,29 @@ def test_packing_by_hand() -> None:
     assert top.tolist() == [0x0F, 0x08]
     assert middle.tolist() == [0b00_01_00_11]
     assert last.tolist() == [0b001]
+
+
+def test_bits_by_hand() -> None:
+    """Byte k holds bit k of eight codes, the first code in the lowest bit."""
+    codes = np.array([1, 0, 0, 0, 0, 0, 0, -1, 2, 2, -4, -4, 3, 0, 0, 1], np.int8)
+    assert pack_bits(codes, 3).tolist() == [
+        [0b1000_0001, 0b1000_0000, 0b1000_0000],
+        [0b1001_0000, 0b0001_0011, 0b0000_1100],
+    ]
+    assert bit_weights(3).tolist() == [1, 2, -4]
+    assert bit_weights(3).dtype == np.float32
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_bits_hold_every_code(bits: int) -> None:
+    """Law: the sum of the bits, weighted, is the code; the bytes are as many as the planes'."""
+    codes = np.random.RandomState(bits).randint(-(1 << (bits - 1)), 1 << (bits - 1), (6, 4, 8))
+    packed = pack_bits(codes.astype(np.int8), bits)
+    assert packed.dtype == np.uint8
+    assert packed.shape == (24, bits)
+    assert packed.nbytes == packed_nbytes(codes.size, bits)
+    digits = table(ONE_BIT)[packed]  # [24, bits, 8]
+    assert np.array_equal((digits * bit_weights(bits)[:, None]).sum(1), codes.reshape(24, 8))
 
 
 @pytest.mark.parametrize("bits", WIDTHS)

@@ -82,9 +82,37 @@ def test_json_shape() -> None:
             "scale_bits": 24,
             "stored_bits": 4,
             "form": {"kind": "whole"},
+            "layout": "planes",
         }
     ]
     assert json.loads(json.dumps(data)) == data
+
+
+def test_the_layout_of_packed_codes() -> None:
+    """Bits where that saves nodes, fills its bytes and is folded; planes otherwise."""
+    for bits in range(2, 9):
+        for shape, fills in (((128, 64), True), ((127, 63), False)):
+            (item,) = make_plan(dense(*shape), Options(bits=bits, keep_larger=True)).items
+            assert item.layout == ("bits" if bits in (3, 5, 6, 7) and fills else "planes")
+            assert item.stored_bits == bits
+    with folding_limit(128 * 64 * 4 * 3):
+        assert make_plan(dense(128, 64), Options(bits=3)).items[0].layout == "planes"
+    with folding_limit(128 * 64 * 4 * 3 + 1):
+        assert make_plan(dense(128, 64), Options(bits=3)).items[0].layout == "bits"
+    (item,) = make_plan(dense(8, 8), Options(bits=3, keep_larger=True)).items
+    assert (item.stored_bits, item.layout) == (3, "bits")
+
+
+def test_a_plan_without_a_layout_means_planes() -> None:
+    """Plans of an earlier graphwq hold no layout."""
+    plan = make_plan(dense(128, 64), Options(bits=3))
+    data = plan.to_json()
+    del data["items"][0]["layout"]
+    old = Plan.loads(json.dumps(data))
+    assert old.items[0].layout == "planes"
+    one, two = (graphwq.quantize(dense(128, 64), plan=item) for item in (plan, old))
+    assert one.quantized["w"].codes.tolist() == two.quantized["w"].codes.tolist()
+    assert one.graph.to_bytes() != two.graph.to_bytes()
 
 
 def _sample() -> Dict[str, Any]:
@@ -200,6 +228,8 @@ _DAMAGE = {
     "split axis as text": _put("1", *_ITEM, "form", "axis"),
     "split size 2.0": _put([2.0, 5], *_ITEM, "form", "sizes"),
     "split sizes a number": _put(7, *_ITEM, "form", "sizes"),
+    "unknown layout": _put("rows", *_ITEM, "layout"),
+    "layout null": _put(None, *_ITEM, "layout"),
     "row size true": _put([True], "items", 1, "form", "sizes"),
 }
 
@@ -363,6 +393,8 @@ _MISFITS: Dict[str, Tuple[str, _Edit]] = {
             granularity={"kind": "per_group", "axes": [1], "axis": 0, "group_size": 4},
         ),
     ),
+    "bits of a cut weight": ("matmul", lambda item: item.update(layout="bits")),
+    "bits of rows": ("tied", lambda item: item.update(layout="bits")),
     "no such weight": ("matmul", lambda item: item.update(weight="kernel")),
     "a node that is no weight": ("matmul", lambda item: item.update(weight="x")),
 }
@@ -382,6 +414,16 @@ def test_a_form_that_does_not_fit_is_refused(name: str, monkeypatch: pytest.Monk
     assert caught.value.exit_code == 2, caught.value
     assert "\n" not in str(caught.value)
     assert data["items"][0]["weight"] in str(caught.value) or name.startswith("fake_quant")
+
+
+@pytest.mark.parametrize(("shape", "bits"), [((9, 7), 3), ((8, 8), 8)])
+def test_bits_that_do_not_fit_are_refused(shape: Tuple[int, int], bits: int) -> None:
+    """63 codes do not fill bytes of bits, and 8 bits are not packed at all."""
+    plan = make_plan(dense(*shape), Options(bits=bits, keep_larger=True))
+    assert plan.items[0].stored_bits == bits
+    wrong = replace(plan, items=(replace(plan.items[0], layout="bits"),))
+    with pytest.raises(InputError, match=r"'w' does not fit.*make a new plan"):
+        graphwq.quantize(dense(*shape), plan=wrong)
 
 
 def test_a_plan_for_a_variable_is_refused() -> None:

@@ -62,6 +62,17 @@ def test_all_tables_in_one_graph() -> None:
         assert_same_bits(found, table(plane), str(plane))
 
 
+@pytest.mark.parametrize("bits", [3, 5, 6, 7])
+def test_what_bits_count(bits: int) -> None:
+    """One constant float32 [1, bits] per width and place."""
+    tables, builder = Tables("q"), _builder()
+    name = tables.bit_weights(builder, bits)
+    assert tables.bit_weights(builder, bits) == name != tables.bit_weights(builder, bits - 1)
+    found = evaluate(build(_graph(builder)).main, name)
+    assert found is not None
+    assert found.tolist() == [[1, 2, 4, 8, 16, 32, 64][: bits - 1] + [-(2 ** (bits - 1))]]
+
+
 def test_a_table_is_made_once_per_place() -> None:
     """The second weight on the same device uses the table of the first; nothing is added."""
     tables = Tables("q")
@@ -116,7 +127,7 @@ def test_weights_share_the_tables_of_a_graph(bits: int) -> None:
     assert few.shared_bytes == many.shared_bytes
     one_shape = 80
     slack = 4 * len(_shared(few))
-    table = table_nbytes(planes(bits))
+    table = table_nbytes(bits, few.weights[0].item.layout)
     assert table - slack <= few.shared_bytes <= table + one_shape
     assert table < 2048
 

@@ -6,6 +6,11 @@ packs 8/p neighbouring codes into a byte, the first one in the lowest bits; the 
 with zeros. Eight bits are stored as int8 as they are.
 
     q = sum over the planes of (digit * weight) - 2^(b-1),   weight = 2^(bits below the plane)
+
+``pack_bits`` is another order of the same number of bytes, which takes one constant whatever b is:
+eight neighbouring codes become b bytes, of which byte k holds their bits k (two's complement).
+
+    q = sum over k of (bit k) * bit_weights(b)[k]
 """
 
 from __future__ import annotations
@@ -40,6 +45,10 @@ class Plane:
     def nbytes(self, count: int) -> int:
         """Bytes of this plane for ``count`` codes."""
         return -(-count // self.per_byte)
+
+
+#: What a byte of ``pack_bits`` means: one bit of each of eight codes.
+ONE_BIT = Plane(1, 0, 0)
 
 
 def planes(num_bits: int) -> Tuple[Plane, ...]:
@@ -82,6 +91,19 @@ def unpack(packed: Tuple[np.ndarray, ...], num_bits: int, count: int) -> np.ndar
         total = digits if total is None else total + digits
     assert total is not None
     return total.astype(np.int8)
+
+
+def pack_bits(codes: np.ndarray, num_bits: int) -> np.ndarray:
+    """Pack int8 codes, a multiple of 8 of them: any shape -> uint8 [count/8, num_bits]."""
+    rows = codes.reshape(-1, 1, 8).view(np.uint8) >> np.arange(num_bits, dtype=np.uint8)[:, None]
+    return np.packbits(rows[..., ::-1] & np.uint8(1), axis=-1)[..., 0]
+
+
+def bit_weights(num_bits: int) -> np.ndarray:
+    """What the bits of a code count: 1, 2, 4, ..., -2^(num_bits-1); float32 [num_bits]."""
+    weights = np.exp2(np.arange(num_bits)).astype(np.float32)
+    weights[-1] *= -1
+    return weights
 
 
 def table(plane: Plane) -> np.ndarray:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Tuple
 
-from graphwq.quant.packing import Plane
+from graphwq.quant.packing import ONE_BIT, Plane, planes
 from graphwq.rewrite import dequant, rows
 from graphwq.rewrite.builder import Builder, Place
-from graphwq.rewrite.plan import PlanItem, Rows, Split
+from graphwq.rewrite.plan import BITS, PlanItem, Rows, Split
 from graphwq.rewrite.tables import Tables
 from graphwq.survey.sites import WeightSite
 
@@ -21,6 +21,10 @@ class _KnownTables(Tables):
     def table(self, builder: Builder, plane: Plane) -> str:
         """The name of a table."""
         return "q/4s3"
+
+    def bit_weights(self, builder: Builder, num_bits: int) -> str:
+        """The name of the weights of bits."""
+        return f"q/b{num_bits}"
 
 
 def dequant_nbytes(place: Place, site: WeightSite, item: PlanItem) -> int:
@@ -45,14 +49,18 @@ def _cut(shape: Tuple[int, ...], axis: int, size: int) -> Tuple[int, ...]:
 
 def _whole(place: Place, tables: Tables, shape: Tuple[int, ...], dtype: int, item: PlanItem) -> int:
     builder = Builder(place, _PREFIX)
-    dequant.build(builder, tables, shape, dtype, item.scheme, item.stored_bits, None)
+    dequant.build(builder, tables, shape, dtype, item, None)
     return builder.nbytes
 
 
-def table_nbytes(planes: Tuple[Plane, ...]) -> int:
-    """Bytes of the tables of these planes, once per graph."""
+def table_nbytes(stored_bits: int, layout: str) -> int:
+    """Bytes of the tables of a width and layout, once per graph."""
     builder = Builder(Place("", "", "", (), {}), _PREFIX)
     tables = Tables("q")
-    for plane in planes:
+    if layout == BITS:
+        tables.table(builder, ONE_BIT)
+        tables.bit_weights(builder, stored_bits)
+        return builder.nbytes
+    for plane in planes(stored_bits):
         tables.table(builder, plane)
     return builder.nbytes

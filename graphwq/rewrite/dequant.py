@@ -1,7 +1,9 @@
 """The ``dequant`` storage form: integer constants and the arithmetic that decodes them.
 
     8 bits:   codes int8 -> Cast -> Mul(scale)
-    packed:   codes uint8 -> Cast(int32) -> Gather(table) -> Reshape [-> Add planes] -> Mul(scale)
+    planes:   codes uint8 -> Cast(int32) -> Gather(table) -> Reshape [-> Add planes] -> Mul(scale)
+    bits:     codes uint8 [count/8, b] -> Cast(int32) -> Gather(one-bit table) [count/8, b, 8]
+              -> BatchMatMulV2(weights of the bits [1, b]) [count/8, 1, 8] -> Reshape -> Mul(scale)
 
 The last node carries the original name, so no consumer changes. All arithmetic up to Mul is exact,
 so the value is float32(code) * scale, bit for bit what ``bake`` stores.
@@ -15,11 +17,14 @@ import numpy as np
 
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import attr_type
-from graphwq.quant.packing import pack, planes
+from graphwq.quant.packing import ONE_BIT, pack, pack_bits, planes
 from graphwq.quant.quantize import scale_shape
-from graphwq.quant.scheme import PerGroup, QuantizedTensor, QuantScheme, group_index
+from graphwq.quant.scheme import MAX_BITS, PerGroup, QuantizedTensor, QuantScheme, group_index
+from graphwq.rewrite import split
 from graphwq.rewrite.builder import Builder, Shape
+from graphwq.rewrite.plan import BITS, PlanItem
 from graphwq.rewrite.tables import Tables
+from graphwq.survey.sites import WeightSite
 
 _FLOAT = dtypes.DT_FLOAT
 
@@ -29,14 +34,19 @@ def build(
     tables: Tables,
     shape: Shape,
     dtype: int,
-    scheme: QuantScheme,
-    stored_bits: int,
+    item: PlanItem,
     quantized: Optional[QuantizedTensor],
 ) -> None:
     """Add the nodes that stand for a weight; without ``quantized`` they only have a size."""
     codes = None if quantized is None else quantized.codes
-    value = decoded_codes(builder, tables, shape, stored_bits, codes)
-    scale = scale_ref(builder, shape, scheme, None if quantized is None else quantized.scale)
+    if item.stored_bits == MAX_BITS:
+        ref = builder.const("c", dtypes.DT_INT8, shape, codes)
+        value = builder.cast("f", ref, dtypes.DT_INT8, dtypes.DT_FLOAT)
+    elif item.layout == BITS:
+        value = _from_bits(builder, tables, shape, item.stored_bits, codes)
+    else:
+        value = _from_planes(builder, tables, shape, item.stored_bits, codes)
+    scale = scale_ref(builder, shape, item.scheme, None if quantized is None else quantized.scale)
     multiply(builder, value, scale, dtype)
 
 
@@ -65,17 +75,48 @@ def scale_ref(
     return builder.const("s", dtypes.DT_FLOAT, stored, scale)
 
 
-def decoded_codes(
+def allows_bits(site: WeightSite) -> bool:
+    """Whether the codes of a weight fill whole bytes of bits."""
+    return site.size % 8 == 0
+
+
+def prefers_bits(site: WeightSite, stored_bits: int) -> bool:
+    """Whether the ``bits`` layout has fewer nodes and TensorFlow folds all of it.
+
+    2 and 4 bits are a single plane. The largest intermediate result holds ``stored_bits`` floats
+    for each code.
+    """
+    folds = site.size * stored_bits * 4 < split.FOLDING_LIMIT
+    return stored_bits in (3, 5, 6, 7) and allows_bits(site) and folds
+
+
+def _from_bits(
     builder: Builder,
     tables: Tables,
     shape: Shape,
     stored_bits: int,
     codes: Optional[np.ndarray],
 ) -> str:
-    """The codes as float32 of the weight's shape."""
-    if stored_bits == 8:
-        ref = builder.const("c", dtypes.DT_INT8, shape, codes)
-        return builder.cast("f", ref, dtypes.DT_INT8, dtypes.DT_FLOAT)
+    """The codes as float32 of the weight's shape, from one constant."""
+    rows = int(np.prod(shape, dtype=np.int64)) // 8
+    packed = None if codes is None else pack_bits(codes, stored_bits)
+    ref = builder.const("c", dtypes.DT_UINT8, (rows, stored_bits), packed)
+    index = builder.cast("i", ref, dtypes.DT_UINT8, dtypes.DT_INT32)
+    table = tables.table(builder, ONE_BIT)
+    digits = builder.gather("d", table, index, dtypes.DT_FLOAT, dtypes.DT_INT32)
+    weights = tables.bit_weights(builder, stored_bits)
+    value = builder.binary("a", "BatchMatMulV2", weights, digits)
+    return builder.reshape("f", value, tables.shape(builder, shape), _FLOAT)
+
+
+def _from_planes(
+    builder: Builder,
+    tables: Tables,
+    shape: Shape,
+    stored_bits: int,
+    codes: Optional[np.ndarray],
+) -> str:
+    """The codes as float32 of the weight's shape, from one constant per plane."""
     count = int(np.prod(shape, dtype=np.int64))
     packed = _packed(codes, stored_bits)
     target = tables.shape(builder, shape)

@@ -21,6 +21,9 @@ VERSION = 1
 BAKE, DEQUANT, FAKE_QUANT = "bake", "dequant", "fake_quant"
 STORAGES = (DEQUANT, BAKE, FAKE_QUANT)
 
+PLANES, BITS = "planes", "bits"
+LAYOUTS = (PLANES, BITS)
+
 
 @dataclass(frozen=True)
 class Whole:
@@ -74,6 +77,8 @@ class PlanItem:
         scheme: the grid.
         stored_bits: bits per code in the ``dequant`` form: 8 (int8), or ``num_bits`` packed.
         form: how the ``dequant`` form is built.
+        layout: how packed codes lie in bytes: ``planes`` (``packing.pack``) or ``bits``
+            (``packing.pack_bits``, for a weight in one piece).
     """
 
     weight: str
@@ -81,6 +86,7 @@ class PlanItem:
     scheme: QuantScheme
     stored_bits: int
     form: Form = Whole()
+    layout: str = PLANES
 
     def to_json(self) -> Dict[str, Any]:
         """The item as JSON data."""
@@ -95,6 +101,7 @@ class PlanItem:
             "scale_bits": self.scheme.scale_bits,
             "stored_bits": self.stored_bits,
             "form": _form_to_json(self.form),
+            "layout": self.layout,
         }
 
 
@@ -210,4 +217,8 @@ def _item_from_json(data: Any) -> PlanItem:
             f"a damaged plan: stored_bits {stored} for {scheme.num_bits}-bit codes; "
             f"8 or {scheme.num_bits} is possible"
         )
-    return PlanItem(_text(data["weight"]), storage, scheme, stored, _form_from_json(data["form"]))
+    layout = data.get("layout", PLANES)
+    if layout not in LAYOUTS:
+        raise InputError(f"a damaged plan: layout {layout!r}; use one of {', '.join(LAYOUTS)}")
+    form = _form_from_json(data["form"])
+    return PlanItem(_text(data["weight"]), storage, scheme, stored, form, layout)

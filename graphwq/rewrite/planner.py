@@ -8,7 +8,6 @@ from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
 
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
-from graphwq.quant.packing import planes
 from graphwq.quant.scheme import (
     FLOAT32_BITS,
     Granularity,
@@ -18,12 +17,14 @@ from graphwq.quant.scheme import (
     QuantScheme,
     check_num_bits,
 )
-from graphwq.rewrite import rows, split
+from graphwq.rewrite import dequant, rows, split
 from graphwq.rewrite.builder import Place
 from graphwq.rewrite.cost import dequant_nbytes, table_nbytes
 from graphwq.rewrite.plan import (
+    BITS,
     DEQUANT,
     FAKE_QUANT,
+    PLANES,
     STORAGES,
     Form,
     Plan,
@@ -182,7 +183,9 @@ def _fate(view: View, site: WeightSite, options: Options) -> _Fate:
         detail = f"{site.size} elements, the minimum is {options.min_elements}"
         return Skip(site.weight, Reason.TOO_SMALL.value, detail)
     scheme = QuantScheme(bits, _granularity(site, options), scale_bits=options.scale_bits)
-    return PlanItem(site.weight, options.storage, scheme, bits, form_of(view, site, scheme))
+    form = form_of(view, site, scheme)
+    layout = BITS if isinstance(form, Whole) and dequant.prefers_bits(site, bits) else PLANES
+    return PlanItem(site.weight, options.storage, scheme, bits, form, layout)
 
 
 def _granularity(site: WeightSite, options: Options) -> Granularity:
@@ -232,24 +235,25 @@ def _drop_costly_tables(
     Packing adds nodes to each weight and once the tables of the width.
     """
     result = list(fates)
-    gains: Dict[int, int] = {}
-    members: Dict[int, List[int]] = {}
+    gains: Dict[Tuple[int, str], int] = {}
+    members: Dict[Tuple[int, str], List[int]] = {}
     for index, (site, fate) in enumerate(zip(sites, fates)):
         if isinstance(fate, Skip) or fate.stored_bits == 8:
             continue
-        whole = replace(fate, stored_bits=8)
+        whole = replace(fate, stored_bits=8, layout=PLANES)
         gain = _cost(view, site, whole) - _cost(view, site, fate)
         if gain <= 0:
             result[index] = whole
             continue
-        gains[fate.stored_bits] = gains.get(fate.stored_bits, 0) + gain
-        members.setdefault(fate.stored_bits, []).append(index)
-    for bits, gain in gains.items():
-        if gain <= table_nbytes(planes(bits)):
-            for index in members[bits]:
+        packing = fate.stored_bits, fate.layout
+        gains[packing] = gains.get(packing, 0) + gain
+        members.setdefault(packing, []).append(index)
+    for packing, gain in gains.items():
+        if gain <= table_nbytes(*packing):
+            for index in members[packing]:
                 fate = result[index]
                 assert isinstance(fate, PlanItem)
-                result[index] = replace(fate, stored_bits=8)
+                result[index] = replace(fate, stored_bits=8, layout=PLANES)
     return result
 
 

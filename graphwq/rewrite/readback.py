@@ -26,7 +26,7 @@ from graphwq.quant.scheme import (
 )
 from graphwq.rewrite.decode import StoredWeight, decode
 from graphwq.rewrite.names import number_of
-from graphwq.rewrite.plan import BAKE, FAKE_QUANT, Form, PlanItem, Whole
+from graphwq.rewrite.plan import BAKE, BITS, FAKE_QUANT, PLANES, Form, PlanItem, Whole
 from graphwq.rewrite.planner import form_of
 from graphwq.survey.evaluate import evaluate
 from graphwq.survey.sites import WeightSite
@@ -229,7 +229,8 @@ def _stored(
     bits, stored_bits = _widths(scope, site, stored)
     scheme = QuantScheme(bits, granularity, scale_bits=_scale_bits(scope, node, stored))
     form = _form(reference, candidate, site, scheme) if stored.storage != FAKE_QUANT else Whole()
-    made = PlanItem(site.weight, stored.storage, scheme, stored_bits, form)
+    layout = _layout(scope, stored, stored_bits) if isinstance(form, Whole) else PLANES
+    made = PlanItem(site.weight, stored.storage, scheme, stored_bits, form, layout)
     return Found(made, QuantizedTensor(stored.codes, scale, scheme), prefix)
 
 
@@ -317,6 +318,14 @@ def _widths(scope: ScopeView, site: WeightSite, stored: StoredWeight) -> Tuple[i
             return bits, bits
     bits = min(max(round(8 * nbytes / site.size), stored.num_bits), MAX_BITS - 1)
     return bits, bits
+
+
+def _layout(scope: ScopeView, stored: StoredWeight, stored_bits: int) -> str:
+    """How packed codes lie in bytes, by the shape of their constant."""
+    tensors = [scope.nodes[name].tensor() for name in stored.constants]
+    shape = (stored.codes.size // 8, stored_bits)
+    one = len(tensors) == 1 and tensors[0] is not None and tensors[0].shape == shape
+    return BITS if one else PLANES
 
 
 def _fake_quant(scope: ScopeView, name: str) -> Optional[Node]:

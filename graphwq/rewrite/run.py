@@ -15,13 +15,13 @@ from graphwq.graphdef.source import save
 from graphwq.graphdef.wire import header
 from graphwq.quant.metrics import WeightError
 from graphwq.quant.quantize import quantize_with_error
-from graphwq.quant.scheme import PerGroup, QuantizedTensor
+from graphwq.quant.scheme import MAX_BITS, PerGroup, QuantizedTensor
 from graphwq.rewrite import bake, dequant, fake_quant, invariants, rows, split
 from graphwq.rewrite.builder import Builder, Place
 from graphwq.rewrite.edits import Edit, apply, replace_by
 from graphwq.rewrite.names import Names
 from graphwq.rewrite.parallel import in_order
-from graphwq.rewrite.plan import BAKE, DEQUANT, Plan, PlanItem, Rows, Split, Whole
+from graphwq.rewrite.plan import BAKE, BITS, DEQUANT, Plan, PlanItem, Rows, Split, Whole
 from graphwq.rewrite.tables import Tables
 from graphwq.survey.locate import locate_in
 from graphwq.survey.sites import Skip, Source, WeightSite
@@ -234,6 +234,9 @@ class _Rewriter:
             fits = fitting is not None and bool(fitting.sizes) == bool(form.sizes)
             if form.sizes:
                 fits = fits and sum(form.sizes) == site.shape[0] and min(form.sizes) > 0
+        if item.layout == BITS:
+            whole = isinstance(form, Whole) and item.stored_bits < MAX_BITS
+            fits = fits and whole and dequant.allows_bits(site)
         if not fits:
             raise InputError(f"the plan's form for {item.weight!r} does not fit: make a new plan")
         return site
@@ -270,15 +273,7 @@ class _Rewriter:
             return self._rows(site, node, item, quantized, item.form)
         builder = Builder(Place.of(site.scope, node), self._names.prefix())
         if item.storage == DEQUANT:
-            dequant.build(
-                builder,
-                self._tables,
-                site.shape,
-                site.dtype,
-                item.scheme,
-                item.stored_bits,
-                quantized,
-            )
+            dequant.build(builder, self._tables, site.shape, site.dtype, item, quantized)
         else:
             fake_quant.build(builder, site.dtype, quantized)
         return replace_by(site.scope, node.name, builder.nodes)
@@ -298,9 +293,7 @@ class _Rewriter:
             prefix = self._names.prefix()
             inner = Builder(Place("", f"{prefix}/value", place.device, place.control, {}), prefix)
             shape = piece.codes.shape
-            dequant.build(
-                inner, self._tables, shape, site.dtype, item.scheme, item.stored_bits, piece
-            )
+            dequant.build(inner, self._tables, shape, site.dtype, item, piece)
             nodes.extend(inner.nodes)
             refs.append(inner.place.name)
         outer = Builder(place, self._names.prefix(), nodes)

@@ -8,7 +8,8 @@ converts:
 
 Names (short on purpose, see names.py): ``q/0`` is 0..255; ``q/4`` the table of a plane of 4 bits,
 ``q/2s1`` of 2 bits with 1 bit below them, ``q/1p`` of a plane that is not the first; ``q/a``,
-``q/b``, ... are shapes. Another device or frame has its own: ``q-1/4``.
+``q/b``, ... are shapes; ``q/b3`` what the bits of a code of 3 bits count. Another device or frame
+has its own: ``q-1/4``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import attr_type
-from graphwq.quant.packing import Plane
+from graphwq.quant.packing import Plane, bit_weights
 from graphwq.rewrite.builder import Builder, Shape
 
 _Key = Tuple[str, str, Tuple[str, ...]]
@@ -50,6 +51,13 @@ class Tables:
                 self._known[key, "byte"] = _bytes(inner)
             self._known[key, plane] = _table(inner, plane, self._known[key, "byte"])
         return self._known[key, plane]
+
+    def bit_weights(self, builder: Builder, num_bits: int) -> str:
+        """What the bits of a code count, float32 [1, num_bits]."""
+        key, inner = self._inner(builder)
+        if (key, num_bits) not in self._known:
+            self._known[key, num_bits] = inner.floats(f"b{num_bits}", bit_weights(num_bits)[None])
+        return self._known[key, num_bits]
 
     def shape(self, builder: Builder, shape: Shape) -> str:
         """A shape as int32 constant."""

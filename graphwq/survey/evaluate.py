@@ -59,6 +59,12 @@ def _cast(node: Node, inputs: Inputs) -> np.ndarray:
     return inputs[0].astype(target)
 
 
+def _matmul(node: Node, inputs: Inputs) -> np.ndarray:
+    if attr_of_bool(node, "adj_x") or attr_of_bool(node, "adj_y"):
+        raise InputError(f"node {node.name!r} transposes its operands, which is not known here")
+    return np.asarray(np.matmul(inputs[0], inputs[1]))
+
+
 _OPS: Dict[str, Callable[[Node, Inputs], np.ndarray]] = {
     "Identity": lambda _node, inputs: inputs[0],
     "Cast": _cast,
@@ -66,6 +72,7 @@ _OPS: Dict[str, Callable[[Node, Inputs], np.ndarray]] = {
     "AddV2": lambda _node, inputs: inputs[0] + inputs[1],
     "Sub": lambda _node, inputs: inputs[0] - inputs[1],
     "Mul": lambda _node, inputs: inputs[0] * inputs[1],
+    "BatchMatMulV2": _matmul,
     "Floor": lambda _node, inputs: np.floor(inputs[0]),
     "FloorMod": lambda _node, inputs: np.mod(inputs[0], inputs[1]),
     "Range": _range,
@@ -90,6 +97,10 @@ def _size(node: Node, inputs: Inputs) -> int:
         params = inputs[0]
         axis = int(inputs[2]) if node.op == "GatherV2" else 0
         return inputs[1].size * (params.size // max(params.shape[axis], 1))
+    if node.op == "BatchMatMulV2":
+        left, right = (item.reshape((1,) * (2 - item.ndim) + item.shape) for item in inputs)
+        batch = np.broadcast(left[..., 0, 0], right[..., 0, 0]).size
+        return batch * left.shape[-2] * right.shape[-1]
     if node.op in _BROADCASTING:
         return int(np.prod(np.broadcast(*inputs).shape, dtype=np.float64))
     return 0

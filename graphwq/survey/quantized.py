@@ -23,6 +23,7 @@ _DECODING = frozenset(
         "Identity",
         "Transpose",
         "ExpandDims",
+        "BatchMatMulV2",
     ]
 )
 _UPSTREAM = _DECODING | frozenset(
