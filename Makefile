@@ -15,7 +15,11 @@ demo: $(VENV)/ready
 	@echo
 	$(BIN)/graphwq quantize fixtures/digits_cnn.pb -o out/digits_cnn_4bit.pb --bits 4
 	@echo
-	$(BIN)/python fixtures/accuracy.py fixtures/digits_cnn.pb out/digits_cnn_8bit.pb out/digits_cnn_4bit.pb
+	$(BIN)/graphwq verify fixtures/digits_cnn.pb out/digits_cnn_8bit.pb --inputs fixtures/digits_cnn_test.npz
+	@echo
+	$(BIN)/graphwq verify fixtures/digits_cnn.pb out/digits_cnn_4bit.pb --inputs fixtures/digits_cnn_test.npz --html out/digits_cnn_4bit.html
+	@echo
+	@echo "out/digits_cnn_4bit.html shows the last report as a page"
 
 test: lint types test-37 test-modern
 

@@ -109,9 +109,9 @@ def _outputs(report: Report) -> str:
     layer = report.outputs
     if layer is None:
         return ""
-    samples = "given sample" if layer.feeds.get("origin") == "file" else "made-up sample"
-    count = text.plural(layer.samples, samples)
-    line = f"{text.plural(len(layer.outputs), 'output')} over {count}: "
+    feeds = "given" if layer.feeds.get("origin") == "file" else "made-up"
+    runs = f"{text.plural(layer.samples, 'run')} on {feeds} feeds"
+    line = f"{text.plural(len(layer.outputs), 'output')}, {runs}: "
     if layer.exact:
         return line + "every bit the same"
     worst = worst_output(report)
