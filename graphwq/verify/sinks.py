@@ -52,10 +52,20 @@ class Ends:
     sinks: Tuple[Tuple[Node, str], ...]
 
 
+def inside_loops(view: ScopeView) -> Set[str]:
+    """The nodes inside while loops of the old kind; they cannot be fetched."""
+    return _inside(view, ("Enter", "RefEnter"), ("Exit", "RefExit"))
+
+
+def inside_branches(view: ScopeView) -> Set[str]:
+    """The nodes that only run where a condition is met."""
+    return _inside(view, ("Switch", "RefSwitch"), ("Merge", "RefMerge", "Exit", "RefExit"))
+
+
 def judge(view: ScopeView) -> Ends:
     """Sort the nodes whose tensors nobody reads."""
-    loops = _inside(view, ("Enter", "RefEnter"), ("Exit", "RefExit"))
-    branches = _inside(view, ("Switch", "RefSwitch"), ("Merge", "RefMerge", "Exit", "RefExit"))
+    loops = inside_loops(view)
+    branches = inside_branches(view)
     fed = _fed(view)
     reasons: Dict[str, Optional[str]] = {}
     ends = []
