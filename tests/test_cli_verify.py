@@ -165,6 +165,24 @@ def test_with_feeds_and_labels(fixtures: Path, tmp_path: Path, capsys) -> None: 
 
 
 @pytest.mark.tf
+def test_layers(fixtures: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    """The table of ops, what to keep, and both on the page."""
+    candidate, page, notes = (tmp_path / name for name in ("small.pb", "r.html", "r.md"))
+    graphwq.quantize(graphwq.load(fixtures / "digits_mlp.pb"), 2).save(candidate)
+    found = run(
+        capsys,
+        *("verify", fixtures / "digits_mlp.pb", candidate),
+        *("--inputs", fixtures / "digits_mlp_test.npz", "--min-sqnr", 15, "--keep", "float"),
+        *("--html", page, "--markdown", notes),
+    )
+    assert found.status == 1
+    assert "error per layer" in found.out
+    assert "float the outputs reach" in found.out
+    assert "dense1/MatMul" in page.read_text()
+    assert "### Error per layer" in notes.read_text()
+
+
+@pytest.mark.tf
 def test_bad_feeds(pair: tuple, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """A wrong name with near misses, a wrong shape, a pickle, no archive: one line each."""
     path = tmp_path / "feeds.npz"

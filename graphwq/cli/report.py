@@ -83,6 +83,7 @@ def show(arguments: argparse.Namespace, report: Report) -> None:
         print()
     for title, (columns, rows) in (
         ("outputs", tables.outputs(report)),
+        ("error per layer", tables.layers(report)),
         ("weights", tables.weights(report)),
     ):
         if rows:

@@ -62,6 +62,14 @@ def _configure_run(group: argparse._ArgumentGroup) -> None:
         "--samples", metavar="N", type=_whole, default=4, help="how many are made (default 4)"
     )
     group.add_argument(
+        "--layers", action="store_true", help="find where the error comes from, weight by weight"
+    )
+    group.add_argument(
+        "--keep",
+        choices=("float", "8"),
+        help="find the fewest weights to keep float, or at 8 bits, to reach --min-sqnr",
+    )
+    group.add_argument(
         "--allow-unsafe-ops",
         action="store_true",
         help="run graphs whose ops reach files, the network or Python",
@@ -93,6 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
             outputs=_listed(arguments.outputs),
             seed=arguments.seed,
             samples=arguments.samples,
+            layers=arguments.layers,
+            keep=arguments.keep,
             allow_unsafe_ops=arguments.allow_unsafe_ops,
         )
     if arguments.report is not None:

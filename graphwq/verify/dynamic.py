@@ -11,10 +11,13 @@ import numpy as np
 
 from graphwq.errors import InputError, MissingDependencyError, UnsupportedError
 from graphwq.graphdef.graph import Graph
+from graphwq.survey.sites import WeightSite
 from graphwq.survey.view import View
 from graphwq.verify.accuracy import LABELS, Accuracy, Counter, as_labels, read_labels
+from graphwq.verify.analysis import analyse_layers
 from graphwq.verify.feeds import Declared, Feeds, bind_feeds
 from graphwq.verify.interface import Interface, find_interface, tensor_name
+from graphwq.verify.layers import LayersResult
 from graphwq.verify.npz import read_npz
 from graphwq.verify.outputs import Limits, OutputsResult, Progress, compare_outputs
 from graphwq.verify.problem import OUTPUTS, Problem
@@ -63,18 +66,28 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """The graphs, views of them, and the weights of the reference."""
+
+    reference: Graph
+    candidate: Graph
+    reference_view: View
+    candidate_view: View
+    sites: Tuple[WeightSite, ...]
+
+
+@dataclass(frozen=True)
 class Ran:
     """What running both graphs gave; None where they could not be run, and the reason in a note."""
 
     outputs: Optional[OutputsResult] = None
+    layers: Optional[LayersResult] = None
     accuracy: Optional[Accuracy] = None
     notes: Tuple[str, ...] = ()
 
 
 def run_both(
-    reference: Graph,
-    candidate: Graph,
-    views: Tuple[View, View],
+    pair: Pair,
     options: RunOptions,
     make_runner: MakeRunner,
     progress: Optional[Progress] = None,
@@ -82,8 +95,7 @@ def run_both(
     """Run both graphs on the same samples and compare.
 
     Args:
-        reference, candidate: the graphs.
-        views: of them.
+        pair: the graphs.
         options: see RunOptions.
         make_runner: makes the sessions.
         progress: called with (done, total, what).
@@ -95,7 +107,7 @@ def run_both(
             the reference, although the options ask for a run.
     """
     try:
-        return _run(reference, candidate, views, options, make_runner, progress)
+        return _run(pair, options, make_runner, progress)
     except (InputError, UnsupportedError, MissingDependencyError) as error:
         if options.demanding:
             raise
@@ -103,28 +115,24 @@ def run_both(
 
 
 def _run(
-    reference: Graph,
-    candidate: Graph,
-    views: Tuple[View, View],
-    options: RunOptions,
-    make_runner: MakeRunner,
-    progress: Optional[Progress],
+    pair: Pair, options: RunOptions, make_runner: MakeRunner, progress: Optional[Progress]
 ) -> Ran:
-    interface = find_interface(reference, views[0])
-    tensors = _tensors(views[0], interface, options)
+    view = pair.reference_view
+    interface = find_interface(pair.reference, view)
+    tensors = _tensors(view, interface, options)
     if not tensors:
         raise InputError("no output was found to compare: name one with --outputs")
-    arrays, labels = _arrays(views[0], options)
-    for view in views:
-        check_safe(view, tensors, _fed(interface, arrays), options.allow_unsafe_ops)
+    arrays, labels = _arrays(view, options)
+    for looked_at in (view, pair.candidate_view):
+        check_safe(looked_at, tensors, _fed(interface, arrays), options.allow_unsafe_ops)
+    counter = None if labels is None else Counter(labels)
     with ExitStack() as stack:
-        before = stack.enter_context(make_runner(reference, not options.exact))
-        feeds = _feeds(before, views[0], interface, tensors, arrays, options)
+        before = stack.enter_context(make_runner(pair.reference, not options.exact))
+        feeds = _feeds(before, view, interface, tensors, arrays, options)
         try:
-            after = stack.enter_context(make_runner(candidate, not options.exact))
+            after = stack.enter_context(make_runner(pair.candidate, not options.exact))
         except (InputError, UnsupportedError) as error:
             return Ran(_impossible(feeds, options, str(error)))
-        counter = None if labels is None else Counter(labels)
         outputs = compare_outputs(
             before,
             after,
@@ -135,8 +143,35 @@ def _run(
             progress,
             None if counter is None else counter.observe,
         )
+    layers = None
+    if options.layers or options.keep is not None:
+        layers = _layers(pair, tensors, feeds, options, make_runner, progress)
     accuracy = None if counter is None else counter.result()
-    return Ran(outputs, accuracy, feeds.notes + outputs.notes)
+    notes = feeds.notes + outputs.notes + (() if layers is None else layers.notes)
+    return Ran(outputs, layers, accuracy, notes)
+
+
+def _layers(
+    pair: Pair,
+    tensors: Tuple[str, ...],
+    feeds: Feeds,
+    options: RunOptions,
+    make_runner: MakeRunner,
+    progress: Optional[Progress],
+) -> LayersResult:
+    return analyse_layers(
+        pair.reference,
+        pair.candidate,
+        pair.reference_view,
+        pair.candidate_view,
+        pair.sites,
+        tensors,
+        feeds,
+        make_runner,
+        options.keep,
+        options.limits.min_sqnr,
+        progress=progress,
+    )
 
 
 def _tensors(view: View, interface: Interface, options: RunOptions) -> Tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple, TypeVar
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.verify.accuracy import Accuracy
+from graphwq.verify.layers import LayersResult
 from graphwq.verify.outputs import OutputsResult
 from graphwq.verify.problem import Problem
 from graphwq.verify.structure import StructureResult
@@ -63,7 +64,7 @@ class Report:
         reference, candidate: the graphs; the reference is None where golden data stands for it.
         exact: nothing may differ by a bit.
         plan_given: the plan came from the user; otherwise it was recovered from the candidate.
-        structure, weights, outputs, accuracy: the layers; None where not asked for or
+        structure, weights, outputs, layers, accuracy: the layers; None where not asked for or
             not possible (``notes`` say why).
         notes: what the reader has to know, one sentence each.
     """
@@ -75,6 +76,7 @@ class Report:
     structure: Optional[StructureResult] = None
     weights: Optional[WeightsResult] = None
     outputs: Optional[OutputsResult] = None
+    layers: Optional[LayersResult] = None
     accuracy: Optional[Accuracy] = None
     notes: Tuple[str, ...] = ()
 
@@ -83,7 +85,7 @@ class Report:
         """Whether every layer that was looked at passed, and there was one."""
         verdicts = [
             layer.passed
-            for layer in (self.structure, self.weights, self.outputs)
+            for layer in (self.structure, self.weights, self.outputs, self.layers)
             if layer is not None
         ]
         return bool(verdicts) and all(verdicts)
@@ -96,7 +98,7 @@ class Report:
         """The problems of all layers."""
         return tuple(
             problem
-            for layer in (self.structure, self.weights, self.outputs)
+            for layer in (self.structure, self.weights, self.outputs, self.layers)
             if layer is not None
             for problem in layer.problems
         )
@@ -118,6 +120,7 @@ class Report:
             "structure": part(self.structure),
             "weights": part(self.weights),
             "outputs": part(self.outputs),
+            "layers": part(self.layers),
             "accuracy": part(self.accuracy),
             "notes": list(self.notes),
         }
@@ -151,6 +154,7 @@ class Report:
                 _part(data["structure"], StructureResult.from_json),
                 _part(data["weights"], WeightsResult.from_json),
                 _part(data["outputs"], OutputsResult.from_json),
+                _part(data["layers"], LayersResult.from_json),
                 _part(data["accuracy"], Accuracy.from_json),
                 tuple(data["notes"]),
             )

@@ -6,7 +6,7 @@ from typing import Optional, Tuple
 
 from graphwq.graphdef.graph import Graph
 from graphwq.rewrite.plan import Plan
-from graphwq.verify.dynamic import MakeRunner, Ran, RunOptions, run_both
+from graphwq.verify.dynamic import MakeRunner, Pair, Ran, RunOptions, run_both
 from graphwq.verify.outputs import Progress
 from graphwq.verify.report import GraphInfo, Report
 from graphwq.verify.static import Static, check_static
@@ -44,8 +44,8 @@ def verify(
     static = check_static(reference, candidate, plan, exact)
     ran = Ran()
     if options is not None:
-        views = (static.reference, static.candidate)
-        ran = run_both(reference, candidate, views, options, make_runner, progress)
+        pair = Pair(reference, candidate, static.reference, static.candidate, static.survey.sites)
+        ran = run_both(pair, options, make_runner, progress)
     return Report(
         GraphInfo.of(reference, names[0]),
         GraphInfo.of(candidate, names[1]),
@@ -54,6 +54,7 @@ def verify(
         static.structure,
         static.weights,
         ran.outputs,
+        ran.layers,
         ran.accuracy,
         _notes(static) + ran.notes,
     )

@@ -7,6 +7,7 @@ from typing import Iterator, List, Optional, Tuple
 
 from graphwq import text
 from graphwq.verify.accuracy import Accuracy
+from graphwq.verify.keep import KeepResult
 from graphwq.verify.report import Report
 
 #: Problems that are written out; the others are counted.
@@ -31,9 +32,12 @@ def lines(report: Report) -> Iterator[Tuple[str, str, str]]:
         ("structure", report.structure, _structure(report)),
         ("weights", report.weights, _weights(report)),
         ("outputs", report.outputs, _outputs(report)),
+        ("layers", report.layers, _layers(report)),
     ):
         if layer is not None:
             yield name, "ok" if layer.passed else "FAILED", line
+    if report.layers is not None and report.layers.keep is not None:
+        yield "keep", "", keep(report.layers.keep)
     if report.accuracy is not None:
         yield "accuracy", "", _accuracy(report.accuracy)
 
@@ -129,6 +133,39 @@ def worst_output(report: Report) -> Optional[Tuple[str, float]]:
         (item.tensor, item.sqnr_db) for item in report.outputs.outputs if item.sqnr_db is not None
     ]
     return min(known, key=lambda pair: pair[1]) if known else None
+
+
+def _layers(report: Report) -> str:
+    layer = report.layers
+    if layer is None:
+        return ""
+    line = f"{text.plural(len(layer.nodes), 'op')} looked at"
+    worst = layer.worst(1)
+    if worst and worst[0].sqnr_db is not None:
+        line += (
+            f"; {text.name(worst[0].weight)} does most: alone it leaves {decibel(worst[0].sqnr_db)}"
+        )
+    return line
+
+
+def keep(found: KeepResult) -> str:
+    """What to keep, in a sentence."""
+    at = "float" if found.at == "float" else f"at {found.at} bits"
+    goal = f"{found.min_sqnr:g} dB"
+    if not found.reached:
+        return (
+            f"even with all {text.plural(len(found.weights), 'weight')} {at} the outputs reach "
+            f"{decibel(found.sqnr_db)}, not {goal}"
+        )
+    if not found.weights:
+        return f"nothing has to be kept: the outputs reach {decibel(found.sqnr_db)}"
+    shown = ", ".join(text.name(weight) for weight in found.weights[:MAX_PROBLEMS])
+    more = len(found.weights) - MAX_PROBLEMS
+    return (
+        f"with {text.plural(len(found.weights), 'weight')} {at} the outputs reach "
+        f"{decibel(found.sqnr_db)} ({goal} asked for): {shown}"
+        + (f" and {more} more" if more > 0 else "")
+    )
 
 
 def _accuracy(found: Accuracy) -> str:

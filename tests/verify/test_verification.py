@@ -213,6 +213,37 @@ def test_labels_that_do_not_fit() -> None:
     assert report.accuracy.samples == 3
 
 
+def test_layers_and_what_to_keep(fixtures: Path) -> None:
+    """Every op is looked at; the set that is found really reaches the limit, and a rule of quantize
+    carries it out.
+    """
+    graph = graphwq.load(fixtures / "digits_cnn.pb")
+    made = graphwq.quantize(graph, 4).graph
+    feeds = fixtures / "digits_cnn_test.npz"
+    report = graphwq.verify(graph, made, inputs=feeds, min_sqnr=25.0, keep="8")
+    assert not report
+    layers = report.layers
+    assert layers is not None
+    assert [item.weight for item in layers.nodes] == [
+        "conv1/kernel", "depthwise/kernel", "pointwise/kernel", "conv2/kernel", "output/kernel"
+    ]  # fmt: skip
+    first = layers.nodes[0]
+    assert first.accumulated[0].sqnr_db == pytest.approx(first.isolated[0].sqnr_db, abs=1e-3)
+    last = layers.nodes[-1]
+    assert last.accumulated[0].sqnr_db < last.isolated[0].sqnr_db
+    assert layers.keep is not None
+    assert layers.keep.reached
+    rules = tuple(graphwq.Rule(weight, 8) for weight in layers.keep.weights)
+    mended = graphwq.quantize(graph, 4, rules=rules).graph
+    again = graphwq.verify(graph, mended, inputs=feeds, min_sqnr=25.0)
+    assert again
+    assert again.outputs is not None
+    assert again.outputs.worst_sqnr_db == pytest.approx(layers.keep.sqnr_db, abs=0.05)
+    assert Report.loads(report.dumps()) == report
+    with pytest.raises(InputError, match="which SQNR"):
+        graphwq.verify(graph, made, inputs=feeds, keep="float")
+
+
 def test_assert_equivalent() -> None:
     """Passes quietly, and fails with the names of what is wrong."""
     graph = _small()

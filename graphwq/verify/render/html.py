@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from graphwq import text
 from graphwq.quant.histogram import Histogram
@@ -51,7 +51,7 @@ def _page(report: Report) -> Dict[str, Any]:
         "summary": list(summary.lines(report)),
         "notes": report.notes,
         "outputs": {"columns": outputs[0], "rows": outputs[1]} if outputs[1] else None,
-        "layers": [],
+        "layers": list(_layers(report)),
         "weights": _weights(weights),
         "histograms": [_histogram(item) for item in weights if item.histogram is not None],
         "changes": report.structure.changes if report.structure is not None else (),
@@ -100,6 +100,24 @@ def _weights(weights: Sequence[WeightCheck]) -> List[Dict[str, Any]]:
         }
         for item in weights
     ]
+
+
+def _layers(report: Report) -> Iterator[Dict[str, Any]]:
+    for row in tables.layer_rows(report):
+        yield {
+            "node": row.node,
+            "op": row.op,
+            "isolated": tables.decibel(row.isolated),
+            "accumulated": tables.decibel(row.accumulated),
+            "effect": tables.decibel(row.effect),
+            "isolated_share": _noise_share(row.isolated),
+            "accumulated_share": _noise_share(row.accumulated),
+        }
+
+
+def _noise_share(sqnr: Optional[float]) -> float:
+    """1 where there is as much noise as signal, 0 from _BEST_DB up."""
+    return 0.0 if sqnr is None else min(max(1.0 - sqnr / _BEST_DB, 0.0), 1.0)
 
 
 def _histogram(item: WeightCheck) -> Dict[str, Any]:

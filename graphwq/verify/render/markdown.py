@@ -28,6 +28,8 @@ def to_markdown(report: Report) -> str:
     parts += _section("What is wrong", tables.PROBLEMS, tables.problems(report))
     columns, rows = tables.outputs(report)
     parts += _section("Outputs", columns, rows)
+    columns, rows = tables.layers(report)
+    parts += _section("Error per layer", columns, rows)
     columns, rows = tables.weights(report)
     parts += _section("Weights", columns, rows)
     parts += _section("Unexplained changes", tables.CHANGES, tables.changes(report))

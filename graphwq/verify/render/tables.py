@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import List, Sequence, Tuple
+from dataclasses import dataclass
+from typing import List, Optional, Sequence, Tuple
 
 from graphwq import text
 from graphwq.verify.report import Report
@@ -36,6 +37,16 @@ OUTPUTS: Columns = (
     ("argmax agrees", True),
     ("different", True),
     ("NaN, Inf", True),
+)
+
+
+LAYERS: Columns = (
+    ("node", False),
+    ("op", False),
+    ("weight", False),
+    ("alone dB", True),
+    ("all dB", True),
+    ("outputs, alone dB", True),
 )
 
 
@@ -80,7 +91,7 @@ def _output(item: Difference) -> Sequence[str]:
     return (
         item.tensor,
         f"{item.dtype} {text.shape(item.shape)}",
-        "-" if item.sqnr_db is None else text.decibel(item.sqnr_db),
+        decibel(item.sqnr_db),
         f"{item.max_abs_error:.3g}" if item.dtype != "string" else "-",
         "-" if cosine is None else f"{cosine:.6f}",
         "-" if agreement is None else f"{100 * agreement:.2f} %",
@@ -89,3 +100,64 @@ def _output(item: Difference) -> Sequence[str]:
         if item.nonfinite_reference or item.nonfinite_candidate
         else "-",
     )
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """An op that uses a changed weight; SQNR in dB, None where it cannot be told.
+
+    Attributes:
+        node, op, weight: which.
+        isolated, accumulated: of the op's result, with this weight changed alone and with all.
+        effect: of the graph's outputs, with this weight changed alone.
+    """
+
+    node: str
+    op: str
+    weight: str
+    isolated: Optional[float]
+    accumulated: Optional[float]
+    effect: Optional[float]
+
+
+def layer_rows(report: Report) -> List[LayerRow]:
+    """The ops in the order of the graph."""
+    if report.layers is None:
+        return []
+    effects = {item.weight: item.sqnr_db for item in report.layers.effects}
+    return [
+        LayerRow(
+            item.node,
+            item.op,
+            item.weight,
+            _lowest(item.isolated),
+            _lowest(item.accumulated),
+            effects.get(item.weight),
+        )
+        for item in report.layers.nodes
+    ]
+
+
+def _lowest(found: Sequence[Difference]) -> Optional[float]:
+    known = [item.sqnr_db for item in found]
+    return min((value for value in known if value is not None), default=None)
+
+
+def layers(report: Report) -> Tuple[Columns, Rows]:
+    """Where the error comes from, op by op."""
+    return LAYERS, [
+        (
+            row.node,
+            row.op,
+            row.weight,
+            decibel(row.isolated),
+            decibel(row.accumulated),
+            decibel(row.effect),
+        )
+        for row in layer_rows(report)
+    ]
+
+
+def decibel(value: Optional[float]) -> str:
+    """An SQNR in a table; a dash where there is none."""
+    return "-" if value is None else text.decibel(value)
