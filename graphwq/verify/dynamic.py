@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, ContextManager, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, ContextManager, Dict, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
@@ -164,7 +164,7 @@ def _layers(
         pair.candidate,
         pair.reference_view,
         pair.candidate_view,
-        pair.sites,
+        _as_computed(pair),
         tensors,
         feeds,
         make_runner,
@@ -172,6 +172,18 @@ def _layers(
         options.limits.min_sqnr,
         progress=progress,
     )
+
+
+def _as_computed(pair: Pair) -> List[WeightSite]:
+    """The weights in the order in which their ops run; those in functions last."""
+    order = pair.reference_view.main.topological_order()
+    last = len(order)
+
+    def place(site: WeightSite) -> int:
+        ops = [item.node for item in site.consumers if not item.scope]
+        return min((order[name] for name in ops), default=last)
+
+    return sorted(pair.sites, key=place)
 
 
 def _tensors(view: View, interface: Interface, options: RunOptions) -> Tuple[str, ...]:
