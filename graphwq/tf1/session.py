@@ -112,6 +112,9 @@ class Runner:
     ) -> Dict[str, np.ndarray]:
         """Fetch tensors by name (``node:0``), feeding tensors by name.
 
+        Quantized types come as the integers behind them, bfloat16 as float32, strings as object
+        arrays of bytes.
+
         Raises:
             InputError: an unknown tensor, a feed that does not fit, or an op that fails.
             UnsupportedError: an op for which TensorFlow has no kernel on this machine.
@@ -124,7 +127,7 @@ class Runner:
             if _NO_KERNEL in message:
                 raise UnsupportedError(message) from error
             raise InputError(message) from error
-        return dict(zip(names, values))
+        return {name: _plain(value) for name, value in zip(names, values)}
 
     def declared(self, tensor: str) -> Tuple[int, Optional[Tuple[int, ...]]]:
         """The DataType number and the static shape (-1: unknown; None: any rank) of a tensor.
@@ -159,6 +162,16 @@ class Runner:
         fetches = [self.graph.get_tensor_by_name(name) for name in outputs]
         fed = [self.graph.get_tensor_by_name(name) for name in feeds]
         return self._session.make_callable(fetches, feed_list=fed)
+
+
+def _plain(value: Any) -> np.ndarray:
+    """An array of one of numpy's own types; strings are objects of bytes."""
+    array = np.asarray(value, object) if isinstance(value, (bytes, str)) else np.asarray(value)
+    if array.dtype.kind in "biufcO":
+        return array
+    if array.dtype.names is not None and len(array.dtype.names) == 1:  # qint8 and so on
+        return array.view(array.dtype[0].base)
+    return array.astype(np.float32) if array.dtype.itemsize == 2 else array
 
 
 def _config(tf: ModuleType, optimize: bool, threads: int) -> Any:

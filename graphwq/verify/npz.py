@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -23,6 +25,8 @@ _SUFFIX = ".npy"
 _KINDS = "biufcSUV"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _PARSING = (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError, EOFError)
+_ARCHIVE = (OSError, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+_ARCHIVE += (struct.error, OverflowError)  # type: ignore[assignment]
 
 
 def read_npz(path: Union[str, Path], max_bytes: int = MAX_BYTES) -> Dict[str, np.ndarray]:
@@ -50,8 +54,8 @@ def read_npz(path: Union[str, Path], max_bytes: int = MAX_BYTES) -> Dict[str, np
         raise InputError(f"there is no file {path}") from error
     except zipfile.BadZipFile as error:
         raise InputError(f"{path} is not an .npz file, or a damaged one: {error}") from error
-    except (OSError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except _ARCHIVE as error:
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise InputError(f"{path} cannot be read as .npz: {reason}") from error
 
 
@@ -140,7 +144,7 @@ def _header(file: IO[bytes], where: str) -> Tuple[Tuple[int, ...], bool, np.dtyp
     reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     try:
         shape, is_fortran, dtype = reader(io.BytesIO(field + text))
-    except _PARSING as error:
+    except (*_PARSING, tokenize.TokenError) as error:
         raise InputError(f"{where} has a header that cannot be read") from error
     return shape, is_fortran, dtype, 8 + width + length
 

@@ -13,7 +13,9 @@ from graphwq.verify.runner import Runner
 from graphwq.verify.synthetic import ATTEMPTS, Attempt, synthesize, wanted_inputs
 
 _MAX_NUMBER = 1024
-_MAX_HINTS = 12
+_MAX_HINTS = 6
+#: Elements of a sample above which a guess is not tried.
+_MAX_ELEMENTS = 1 << 21
 
 
 def find_feeds(
@@ -47,14 +49,16 @@ def find_feeds(
     for attempt in _attempts(complaints) if has_choice else ATTEMPTS[:1]:
         try:
             trial = synthesize(view, placeholders, tensors, seed, 1, attempt)
+            if has_choice and sum(x.size for x in trial.samples[0].values()) > _MAX_ELEMENTS:
+                continue
             runner.run(tensors, trial.samples[0])
         except InputError as error:
             complaints.append(str(error))
             continue
         return synthesize(view, placeholders, tensors, seed, samples, attempt)
+    reason = complaints[0] if complaints else "all of them would be too large"
     raise InputError(
-        f"no made-up input was found on which the graph runs ({complaints[0]}): give one with "
-        "--inputs"
+        f"no made-up input was found on which the graph runs ({reason}): give one with --inputs"
     )
 
 

@@ -34,6 +34,7 @@ def fitted(name: str, array: np.ndarray, dtype: int) -> Tuple[np.ndarray, str]:
             "tensor behind it"
         )
     target = dtypes.NUMPY[dtype]
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype == target:
         return array, ""
     said = f"{name}: {array.dtype} values given as {target.name}"
