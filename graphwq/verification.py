@@ -12,6 +12,7 @@ from graphwq.rewrite.plan import Plan
 from graphwq.tf1.session import Runner
 from graphwq.verify import run
 from graphwq.verify.dynamic import Arrays, RunOptions
+from graphwq.verify.golden import load_golden
 from graphwq.verify.outputs import Limits, Progress
 from graphwq.verify.report import Report
 
@@ -64,6 +65,36 @@ def verify(
     called = names or (_name(reference, "reference"), _name(candidate, "candidate"))
     return run.verify(
         before, after, called, plan, None if static else wanted, exact, Runner, progress
+    )
+
+
+def verify_golden(
+    golden: Union[str, Path],
+    candidate: GraphOrPath,
+    exact: bool = False,
+    min_sqnr: Optional[float] = None,
+    max_abs: Optional[float] = None,
+    progress: Optional[Progress] = None,
+    name: Optional[str] = None,
+    **options: Any,
+) -> Report:
+    """Hold a graph against outputs that were saved with ``save_golden``, without the reference.
+
+    Args:
+        golden: the ``.npz``.
+        candidate: a graph, or the path of a frozen graph.
+        exact, min_sqnr, max_abs, progress: as for ``verify``.
+        name: of the candidate, for the report.
+        options: ``labels`` and ``allow_unsafe_ops`` of ``graphwq.verify.dynamic.RunOptions``.
+
+    Raises:
+        InputError: no golden data, a broken graph, labels that do not fit.
+        MissingDependencyError: TensorFlow is not installed.
+    """
+    wanted = RunOptions(limits=Limits(min_sqnr, max_abs), exact=exact, **options)
+    called = name or _name(candidate, "candidate")
+    return run.verify_golden(
+        load_golden(golden), _graph(candidate), called, wanted, Runner, progress
     )
 
 

@@ -183,6 +183,50 @@ def test_layers(fixtures: Path, tmp_path: Path, capsys) -> None:  # type: ignore
 
 
 @pytest.mark.tf
+def test_golden(fixtures: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    """Saved outputs stand for the reference: the same numbers, and labels if they are given."""
+    reference, feeds = fixtures / "digits_mlp.pb", fixtures / "digits_mlp_test.npz"
+    candidate, golden = tmp_path / "small.pb", tmp_path / "golden.npz"
+    graphwq.quantize(graphwq.load(reference), 3).save(candidate)
+    first = run(
+        capsys, "verify", reference, candidate, "--inputs", feeds, "--save-golden", golden, "--json"
+    )
+    again = run(capsys, "verify", "--golden", golden, candidate, "--labels", feeds, "--json")
+    assert first.status == again.status == 0
+    one, two = Report.loads(first.out), Report.loads(again.out)
+    assert one.outputs is not None
+    assert two.outputs is not None
+    assert two.outputs.outputs == one.outputs.outputs
+    assert two.accuracy == one.accuracy
+    assert two.reference is None
+    assert one.reference is not None
+    assert any(one.reference.digest[:12] in note for note in two.notes)
+    exact = tmp_path / "exact.npz"
+    run(capsys, "verify", reference, reference, "--exact", "--save-golden", exact)
+    assert run(capsys, "verify", "--golden", exact, reference, "--exact").status == 0
+    assert run(capsys, "verify", "--golden", exact, candidate, "--exact").status == 1
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give REFERENCE and CANDIDATE"),
+        (["--golden", "missing.npz", "--static"], "leave out --plan and --static"),
+        (["--golden", "missing.npz"], "missing.npz"),
+        (["--golden", "fixtures/digits_mlp_test.npz"], "golden"),
+        (["--golden", "missing.npz", "--inputs", "x.npz"], "leave out --inputs"),
+    ],
+)
+def test_bad_golden(arguments: list, words: str, fixtures: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    """A graph too few, what does not go together, and files that are none: one line."""
+    given = [item.replace("fixtures", str(fixtures)) for item in arguments]
+    found = run(capsys, "verify", fixtures / "digits_mlp.pb", *given)
+    assert (found.status, found.out) == (2, "")
+    assert_one_line(found.err, words)
+
+
+@pytest.mark.tf
 def test_bad_feeds(pair: tuple, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """A wrong name with near misses, a wrong shape, a pickle, no archive: one line each."""
     path = tmp_path / "feeds.npz"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from graphwq import verification
 from graphwq.cli import output, report
@@ -13,6 +13,7 @@ from graphwq.cli.plans import read_plan
 from graphwq.errors import InputError
 from graphwq.graphdef.atomic import check_output, write_atomically
 from graphwq.graphdef.source import load
+from graphwq.verify.report import Report
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "reference", metavar="REFERENCE", type=Path, help="the graph before (.pb or .pbtxt)"
     )
-    parser.add_argument("candidate", metavar="CANDIDATE", type=Path, help="what was made of it")
+    candidate = parser.add_argument(
+        "candidate", metavar="CANDIDATE", type=Path, help="what was made of it"
+    )
+    candidate.required = False  # with --golden there is no reference before it
     parser.add_argument("--plan", metavar="PLAN.json", type=Path, help="the plan it was made by")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument(
@@ -62,6 +66,18 @@ def _configure_run(group: argparse._ArgumentGroup) -> None:
         "--samples", metavar="N", type=_whole, default=4, help="how many are made (default 4)"
     )
     group.add_argument(
+        "--golden",
+        metavar="GOLDEN.npz",
+        type=Path,
+        help="compare with saved outputs; then the CANDIDATE is the only graph",
+    )
+    group.add_argument(
+        "--save-golden",
+        metavar="OUT.npz",
+        type=Path,
+        help="save the outputs of the reference (for --exact later: with --exact)",
+    )
+    group.add_argument(
         "--layers", action="store_true", help="find where the error comes from, weight by weight"
     )
     group.add_argument(
@@ -78,38 +94,80 @@ def _configure_run(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Verify one candidate; the exit status is the verdict."""
-    read = [arguments.reference, arguments.candidate, arguments.plan, arguments.inputs]
-    inputs = [path for path in [*read, arguments.labels] if path is not None]
-    for path in (arguments.report, arguments.html, arguments.markdown):
-        if path is not None:
-            check_output(path, inputs, arguments.force)
-    plan = None if arguments.plan is None else read_plan(arguments.plan)
-    reference, candidate = load(arguments.reference), load(arguments.candidate)
-    with about(arguments.candidate), output.progress("verifying") as step:
-        made = verification.verify(
-            reference,
-            candidate,
-            inputs=arguments.inputs,
-            plan=plan,
-            exact=arguments.exact,
-            static=arguments.static,
-            min_sqnr=arguments.min_sqnr,
-            max_abs=arguments.max_abs,
-            progress=step,
-            names=(str(arguments.reference), str(arguments.candidate)),
-            labels=arguments.labels,
-            outputs=_listed(arguments.outputs),
-            seed=arguments.seed,
-            samples=arguments.samples,
-            layers=arguments.layers,
-            keep=arguments.keep,
-            allow_unsafe_ops=arguments.allow_unsafe_ops,
-        )
+    _check(arguments)
+    made = _with_golden(arguments) if arguments.golden else _with_reference(arguments)
     if arguments.report is not None:
         write_atomically(arguments.report, (made.dumps().encode(),), arguments.force)
     report.write_pages(arguments, made)
     report.show(arguments, made)
     return 0 if made.passed else report.FINDINGS
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what does not go together before anything is read.
+
+    Raises:
+        InputError: a graph too many or too few, --golden with what needs a reference, or an output
+            that must not be written.
+    """
+    if (arguments.candidate is None) == (arguments.golden is None):
+        raise InputError(
+            "give REFERENCE and CANDIDATE, or --golden GOLDEN.npz and CANDIDATE "
+            "(see graphwq verify --help)"
+        )
+    if arguments.golden is not None and (arguments.plan or arguments.static):
+        raise InputError("--golden compares outputs alone: leave out --plan and --static")
+    read = [arguments.reference, arguments.candidate, arguments.plan, arguments.inputs]
+    inputs = [path for path in [*read, arguments.labels, arguments.golden] if path is not None]
+    pages = (arguments.report, arguments.html, arguments.markdown)
+    for path in (*pages, arguments.save_golden):
+        if path is not None:
+            check_output(path, inputs, arguments.force)
+
+
+def _with_reference(arguments: argparse.Namespace) -> Report:
+    plan = None if arguments.plan is None else read_plan(arguments.plan)
+    reference, candidate = load(arguments.reference), load(arguments.candidate)
+    with about(arguments.candidate), output.progress("verifying") as step:
+        return verification.verify(
+            reference,
+            candidate,
+            inputs=arguments.inputs,
+            plan=plan,
+            static=arguments.static,
+            names=(str(arguments.reference), str(arguments.candidate)),
+            seed=arguments.seed,
+            samples=arguments.samples,
+            save_golden=arguments.save_golden,
+            force=arguments.force,
+            progress=step,
+            **_wishes(arguments),
+        )
+
+
+def _with_golden(arguments: argparse.Namespace) -> Report:
+    if arguments.save_golden is not None or arguments.inputs is not None:
+        raise InputError("--golden holds inputs and outputs: leave out --inputs and --save-golden")
+    path = arguments.reference
+    candidate = load(path)
+    with about(path), output.progress("verifying") as step:
+        return verification.verify_golden(
+            arguments.golden, candidate, name=str(path), progress=step, **_wishes(arguments)
+        )
+
+
+def _wishes(arguments: argparse.Namespace) -> Dict[str, Any]:
+    """What both kinds of run understand (or refuse with a reason)."""
+    return {
+        "exact": arguments.exact,
+        "min_sqnr": arguments.min_sqnr,
+        "max_abs": arguments.max_abs,
+        "labels": arguments.labels,
+        "outputs": _listed(arguments.outputs),
+        "layers": arguments.layers,
+        "keep": arguments.keep,
+        "allow_unsafe_ops": arguments.allow_unsafe_ops,
+    }
 
 
 def _listed(value: Optional[str]) -> Tuple[str, ...]:

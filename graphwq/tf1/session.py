@@ -70,6 +70,7 @@ class Runner:
         threads: intra-op threads; 1 makes sums reproducible.
 
     Attributes:
+        version: of TensorFlow.
         dropped: "op.attribute" of what a newer TensorFlow wrote and this one does not know. Such
             attributes are left out, as TensorFlow itself does with those that have their default.
 
@@ -95,6 +96,7 @@ class Runner:
             except (ValueError, KeyError, tf.errors.OpError) as error:
                 raise InputError(f"TensorFlow cannot import the graph: {_first(error)}") from error
         self._tf = tf
+        self.version: str = tf.VERSION
         self._session = tf.Session(graph=self.graph, config=_config(tf, optimize, threads))
 
     def __enter__(self) -> Runner:

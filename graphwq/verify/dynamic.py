@@ -16,6 +16,7 @@ from graphwq.survey.view import View
 from graphwq.verify.accuracy import LABELS, Accuracy, Counter, as_labels, read_labels
 from graphwq.verify.analysis import analyse_layers
 from graphwq.verify.feeds import Declared, Feeds, bind_feeds
+from graphwq.verify.golden import Golden, compare_golden, record_golden, save_golden
 from graphwq.verify.interface import Interface, find_interface, tensor_name
 from graphwq.verify.layers import LayersResult
 from graphwq.verify.npz import read_npz
@@ -45,6 +46,8 @@ class RunOptions:
         layers: find where the error comes from.
         keep: find the fewest weights to keep ``float`` or at ``8`` bits for ``limits.min_sqnr``.
         allow_unsafe_ops: run graphs that reach out of themselves.
+        save_golden: write what the reference gives to this ``.npz``.
+        force: replace an existing file.
     """
 
     inputs: Optional[Arrays] = None
@@ -57,11 +60,14 @@ class RunOptions:
     layers: bool = False
     keep: Optional[str] = None
     allow_unsafe_ops: bool = False
+    save_golden: Optional[Union[str, Path]] = None
+    force: bool = False
 
     @property
     def demanding(self) -> bool:
         """Whether something was asked that only a run can answer."""
-        asked = (self.inputs, self.labels, self.limits.min_sqnr, self.limits.max_abs, self.keep)
+        limits = (self.limits.min_sqnr, self.limits.max_abs)
+        asked = (self.inputs, self.labels, *limits, self.keep, self.save_golden)
         return any(item is not None for item in asked) or bool(self.outputs) or self.layers
 
 
@@ -129,6 +135,9 @@ def _run(
     with ExitStack() as stack:
         before = stack.enter_context(make_runner(pair.reference, not options.exact))
         feeds = _feeds(before, view, interface, tensors, arrays, options)
+        if options.save_golden is not None:
+            golden = record_golden(before, tensors, feeds, pair.reference.digest, before.version)
+            save_golden(options.save_golden, golden, options.force)
         try:
             after = stack.enter_context(make_runner(pair.candidate, not options.exact))
         except (InputError, UnsupportedError) as error:
@@ -149,6 +158,45 @@ def _run(
     accuracy = None if counter is None else counter.result()
     notes = feeds.notes + outputs.notes + (() if layers is None else layers.notes)
     return Ran(outputs, layers, accuracy, notes)
+
+
+def run_golden(
+    golden: Golden,
+    candidate: Graph,
+    view: View,
+    options: RunOptions,
+    make_runner: MakeRunner,
+    progress: Optional[Progress] = None,
+) -> Ran:
+    """Run the candidate on the samples of golden data and compare; see ``run_both``.
+
+    Raises:
+        InputError: labels that do not fit, an unsafe op, or options that golden data do not allow.
+        MissingDependencyError: TensorFlow is missing.
+    """
+    if options.inputs is not None or options.outputs or options.layers or options.keep is not None:
+        raise InputError(
+            "golden data hold inputs and outputs, and there is no reference to look into: leave "
+            "out --inputs, --outputs, --layers and --keep"
+        )
+    fed = frozenset(golden.feeds.tensors)
+    check_safe(view, golden.tensors, fed, options.allow_unsafe_ops)
+    labels = _labels(options)
+    counter = None if labels is None else Counter(labels)
+    observe = None if counter is None else counter.observe
+    try:
+        with make_runner(candidate, not options.exact) as runner:
+            outputs = compare_golden(
+                golden, runner, options.limits, options.exact, progress, observe
+            )
+    except UnsupportedError as error:
+        return Ran(_impossible(golden.feeds, options, str(error)))
+    accuracy = None if counter is None else counter.result()
+    recorded = (
+        f"the golden data are from TensorFlow {golden.tensorflow} and the graph "
+        f"{golden.graph_digest[:12]}..."
+    )
+    return Ran(outputs, accuracy=accuracy, notes=(recorded, *golden.feeds.notes, *outputs.notes))
 
 
 def _layers(
@@ -196,11 +244,7 @@ def _arrays(
     view: View, options: RunOptions
 ) -> Tuple[Optional[Mapping[str, np.ndarray]], Optional[np.ndarray]]:
     """Feeds and labels; an array ``labels`` among the feeds that is no tensor is the labels."""
-    labels: Any = options.labels
-    if isinstance(labels, (str, Path)):
-        labels = read_labels(labels)
-    elif labels is not None:
-        labels = as_labels(np.asarray(labels))
+    labels = _labels(options)
     arrays: Any = options.inputs
     if isinstance(arrays, (str, Path)):
         arrays = read_npz(arrays)
@@ -209,6 +253,13 @@ def _arrays(
         found = arrays.pop(LABELS)
         labels = as_labels(found) if labels is None else labels
     return arrays, labels
+
+
+def _labels(options: RunOptions) -> Optional[np.ndarray]:
+    labels: Any = options.labels
+    if isinstance(labels, (str, Path)):
+        return read_labels(labels)
+    return None if labels is None else as_labels(np.asarray(labels))
 
 
 def _fed(interface: Interface, arrays: Optional[Mapping[str, np.ndarray]]) -> frozenset:

@@ -16,7 +16,12 @@ class Runner(Protocol):
     """A graph that can be run.
 
     Strings are object arrays of bytes. Tensors are named ``node:port``.
+
+    Attributes:
+        version: of what runs it.
     """
+
+    version: str
 
     def run(
         self, outputs: Sequence[str], feeds: Optional[Mapping[str, np.ndarray]] = None
