@@ -46,6 +46,17 @@ def test_little_is_held_on_to(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scratch.aligned(weight) is weight
 
 
+def test_only_what_is_unaligned_is_copied() -> None:
+    """An aligned weight is read where it is, and one that no copy would help (not contiguous)."""
+    weight = random_weight((16, 16))
+    assert scratch.aligned(weight) is weight
+    copy = scratch.aligned(unaligned(weight))
+    assert copy.flags.aligned
+    assert np.array_equal(copy, weight)
+    crossed = unaligned(weight).T
+    assert scratch.aligned(crossed) is crossed
+
+
 def test_lasting_memory_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     """No two arrays overlap, also where a slab is used up."""
     monkeypatch.setattr(scratch, "LIMIT", 100)
