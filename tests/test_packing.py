@@ -90,6 +90,12 @@ def test_bits_by_hand() -> None:
     assert bit_weights(3).dtype == np.float32
 
 
+def test_bits_of_a_ragged_number_of_codes() -> None:
+    """The last bytes are filled with zeros."""
+    assert pack_bits(np.array([-1] * 9, np.int8), 2).tolist() == [[255, 255], [1, 1]]
+    assert pack_bits(np.array([[1], [-2]], np.int8), 3).tolist() == [[1, 2, 2]]
+
+
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_bits_hold_every_code(bits: int) -> None:
     """Law: the sum of the bits, weighted, is the code; the bytes are as many as the planes'."""

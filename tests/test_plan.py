@@ -89,11 +89,11 @@ def test_json_shape() -> None:
 
 
 def test_the_layout_of_packed_codes() -> None:
-    """Bits where that saves nodes, fills its bytes and is folded; planes otherwise."""
+    """Bits where that saves nodes and is folded; planes otherwise."""
     for bits in range(2, 9):
-        for shape, fills in (((128, 64), True), ((127, 63), False)):
+        for shape in ((128, 64), (127, 63)):
             (item,) = make_plan(dense(*shape), Options(bits=bits, keep_larger=True)).items
-            assert item.layout == ("bits" if bits in (3, 5, 6, 7) and fills else "planes")
+            assert item.layout == ("bits" if bits in (3, 5, 6, 7) else "planes")
             assert item.stored_bits == bits
     with folding_limit(128 * 64 * 4 * 3):
         assert make_plan(dense(128, 64), Options(bits=3)).items[0].layout == "planes"
@@ -416,14 +416,12 @@ def test_a_form_that_does_not_fit_is_refused(name: str, monkeypatch: pytest.Monk
     assert data["items"][0]["weight"] in str(caught.value) or name.startswith("fake_quant")
 
 
-@pytest.mark.parametrize(("shape", "bits"), [((9, 7), 3), ((8, 8), 8)])
-def test_bits_that_do_not_fit_are_refused(shape: Tuple[int, int], bits: int) -> None:
-    """63 codes do not fill bytes of bits, and 8 bits are not packed at all."""
-    plan = make_plan(dense(*shape), Options(bits=bits, keep_larger=True))
-    assert plan.items[0].stored_bits == bits
+def test_a_layout_without_packing_is_refused() -> None:
+    """Codes of 8 bits are not packed at all."""
+    plan = make_plan(dense(8, 8), Options(keep_larger=True))
     wrong = replace(plan, items=(replace(plan.items[0], layout="bits"),))
     with pytest.raises(InputError, match=r"'w' does not fit.*make a new plan"):
-        graphwq.quantize(dense(*shape), plan=wrong)
+        graphwq.quantize(dense(8, 8), plan=wrong)
 
 
 def test_a_plan_for_a_variable_is_refused() -> None:

@@ -94,8 +94,9 @@ def unpack(packed: Tuple[np.ndarray, ...], num_bits: int, count: int) -> np.ndar
 
 
 def pack_bits(codes: np.ndarray, num_bits: int) -> np.ndarray:
-    """Pack int8 codes, a multiple of 8 of them: any shape -> uint8 [count/8, num_bits]."""
-    rows = codes.reshape(-1, 1, 8).view(np.uint8) >> np.arange(num_bits, dtype=np.uint8)[:, None]
+    """Pack int8 codes of any shape -> uint8 [count/8 rounded up, num_bits]; zeros fill the end."""
+    filled = np.pad(codes.reshape(-1), (0, -codes.size % 8), mode="constant")
+    rows = filled.reshape(-1, 1, 8).view(np.uint8) >> np.arange(num_bits, dtype=np.uint8)[:, None]
     return np.packbits(rows[..., ::-1] & np.uint8(1), axis=-1)[..., 0]
 
 

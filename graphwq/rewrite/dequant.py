@@ -11,7 +11,7 @@ so the value is float32(code) * scale, bit for bit what ``bake`` stores.
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import Optional, Tuple, Union
 
 import numpy as np
 
@@ -75,11 +75,6 @@ def scale_ref(
     return builder.const("s", dtypes.DT_FLOAT, stored, scale)
 
 
-def allows_bits(site: WeightSite) -> bool:
-    """Whether the codes of a weight fill whole bytes of bits."""
-    return site.size % 8 == 0
-
-
 def prefers_bits(site: WeightSite, stored_bits: int) -> bool:
     """Whether the ``bits`` layout has fewer nodes and TensorFlow folds all of it.
 
@@ -87,7 +82,7 @@ def prefers_bits(site: WeightSite, stored_bits: int) -> bool:
     for each code.
     """
     folds = site.size * stored_bits * 4 < split.FOLDING_LIMIT
-    return stored_bits in (3, 5, 6, 7) and allows_bits(site) and folds
+    return stored_bits in (3, 5, 6, 7) and folds
 
 
 def _from_bits(
@@ -98,7 +93,8 @@ def _from_bits(
     codes: Optional[np.ndarray],
 ) -> str:
     """The codes as float32 of the weight's shape, from one constant."""
-    rows = int(np.prod(shape, dtype=np.int64)) // 8
+    count = int(np.prod(shape, dtype=np.int64))
+    rows = -(-count // 8)
     packed = None if codes is None else pack_bits(codes, stored_bits)
     ref = builder.const("c", dtypes.DT_UINT8, (rows, stored_bits), packed)
     index = builder.cast("i", ref, dtypes.DT_UINT8, dtypes.DT_INT32)
@@ -106,7 +102,18 @@ def _from_bits(
     digits = builder.gather("d", table, index, dtypes.DT_FLOAT, dtypes.DT_INT32)
     weights = tables.bit_weights(builder, stored_bits)
     value = builder.binary("a", "BatchMatMulV2", weights, digits)
-    return builder.reshape("f", value, tables.shape(builder, shape), _FLOAT)
+    return _shaped(builder, tables, value, rows * 8, shape, "")
+
+
+def _shaped(
+    builder: Builder, tables: Tables, value: str, stored: int, shape: Shape, mark: Union[int, str]
+) -> str:
+    """``stored`` decoded values as the weight's shape, without those that fill the last byte."""
+    count = int(np.prod(shape, dtype=np.int64))
+    if stored != count:
+        value = builder.reshape(f"flat{mark}", value, tables.shape(builder, (-1,)), _FLOAT)
+        value = builder.slice(f"cut{mark}", value, [0], [count])
+    return builder.reshape(f"f{mark}", value, tables.shape(builder, shape), _FLOAT)
 
 
 def _from_planes(
@@ -119,7 +126,6 @@ def _from_planes(
     """The codes as float32 of the weight's shape, from one constant per plane."""
     count = int(np.prod(shape, dtype=np.int64))
     packed = _packed(codes, stored_bits)
-    target = tables.shape(builder, shape)
     total = ""
     for number, plane in enumerate(planes(stored_bits)):
         stored = plane.nbytes(count)
@@ -128,10 +134,7 @@ def _from_planes(
         index = builder.cast(f"i{mark}", ref, dtypes.DT_UINT8, dtypes.DT_INT32)
         table = tables.table(builder, plane)
         value = builder.gather(f"d{mark}", table, index, dtypes.DT_FLOAT, dtypes.DT_INT32)
-        if stored * plane.per_byte != count:
-            value = builder.reshape(f"flat{mark}", value, tables.shape(builder, (-1,)), _FLOAT)
-            value = builder.slice(f"cut{mark}", value, [0], [count])
-        value = builder.reshape(f"f{mark}", value, target, _FLOAT)
+        value = _shaped(builder, tables, value, stored * plane.per_byte, shape, mark)
         total = builder.binary(f"a{mark}", "Add", total, value) if total else value
     return total
 

@@ -8,6 +8,7 @@ from typing import Iterator, List, Optional, Tuple
 import numpy as np
 
 from graphwq.errors import QuantizationError
+from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import Node, TensorRef, attr_of_int
 from graphwq.quant.grid import on_grid
 from graphwq.quant.packing import packed_nbytes
@@ -229,7 +230,8 @@ def _stored(
     bits, stored_bits = _widths(scope, site, stored)
     scheme = QuantScheme(bits, granularity, scale_bits=_scale_bits(scope, node, stored))
     form = _form(reference, candidate, site, scheme) if stored.storage != FAKE_QUANT else Whole()
-    layout = _layout(scope, stored, stored_bits) if isinstance(form, Whole) else PLANES
+    in_rows = isinstance(form, Whole) and _bits_in_rows(scope, stored) is not None
+    layout = BITS if in_rows else PLANES
     made = PlanItem(site.weight, stored.storage, scheme, stored_bits, form, layout)
     return Found(made, QuantizedTensor(stored.codes, scale, scheme), prefix)
 
@@ -305,6 +307,9 @@ def _widths(scope: ScopeView, site: WeightSite, stored: StoredWeight) -> Tuple[i
     if fake is not None:
         bits = attr_of_int(fake, "num_bits", MAX_BITS)
         return bits, bits
+    in_rows = _bits_in_rows(scope, stored)
+    if in_rows is not None:
+        return in_rows, in_rows
     nbytes = 0
     for name in stored.constants:
         tensor = scope.nodes[name].tensor()
@@ -320,12 +325,14 @@ def _widths(scope: ScopeView, site: WeightSite, stored: StoredWeight) -> Tuple[i
     return bits, bits
 
 
-def _layout(scope: ScopeView, stored: StoredWeight, stored_bits: int) -> str:
-    """How packed codes lie in bytes, by the shape of their constant."""
+def _bits_in_rows(scope: ScopeView, stored: StoredWeight) -> Optional[int]:
+    """The width of codes in the ``bits`` layout, by the shape of their constant, or None."""
     tensors = [scope.nodes[name].tensor() for name in stored.constants]
-    shape = (stored.codes.size // 8, stored_bits)
-    one = len(tensors) == 1 and tensors[0] is not None and tensors[0].shape == shape
-    return BITS if one else PLANES
+    if len(tensors) != 1 or tensors[0] is None or tensors[0].dtype != dtypes.DT_UINT8:
+        return None
+    shape = tensors[0].shape
+    packed = len(shape) == 2 and shape[0] == -(-stored.codes.size // 8)
+    return shape[1] if packed and stored.num_bits <= shape[1] < MAX_BITS else None
 
 
 def _fake_quant(scope: ScopeView, name: str) -> Optional[Node]:
