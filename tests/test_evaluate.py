@@ -317,6 +317,16 @@ def test_constants_that_do_not_fit_together(op: str, inputs: List[Any]) -> None:
         value_of(op, inputs)
 
 
+@pytest.mark.parametrize("which", ["adj_x", "adj_y"])
+def test_products_of_transposed_operands_are_not_guessed(which: str) -> None:
+    """graphwq makes none, so they are refused and never multiplied as they stand."""
+    b = GraphBuilder()
+    square = b.const("square", random_weight((4, 4)))
+    b.op("y", "BatchMatMulV2", [square, square], **{which: True})
+    with pytest.raises(InputError, match="transposes"):
+        evaluate(build(b.graph()).main, "y")
+
+
 @pytest.mark.parametrize("op", ["Add", "Mul", "FloorMod", "Gather", "ConcatV2", "Reshape"])
 def test_strings_do_not_crash(op: str) -> None:
     """A string constant in the wrong place is the file's fault."""
