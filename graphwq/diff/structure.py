@@ -1,0 +1,189 @@
+"""What a node is apart from its name: numbers that are equal where structure and content are.
+
+Every structure gets a small number the first time it is seen (hash consing), so that equal numbers
+mean equal structures, without collisions and in linear time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from dataclasses import dataclass
+from typing import Dict, Hashable, Iterable, List, Tuple
+
+from graphwq.diff.attrs import default
+from graphwq.errors import InputError
+from graphwq.graphdef.graph import Scope
+from graphwq.graphdef.node import CONTROL, Node, TensorRef
+from graphwq.graphdef.tensor import Tensor
+from graphwq.survey.sites import qualified
+from graphwq.survey.view import BACK_EDGE_OPS
+
+_SMALL = 64
+_ARGUMENT = "argument of a function"
+
+#: (producer or consumer, slot, port); a slot of -1 is a control edge.
+Edge = Tuple[int, int, int]
+
+
+class Interner:
+    """Hands out one number per structure; shared by the two graphs that are compared."""
+
+    def __init__(self) -> None:
+        self._known: Dict[Hashable, int] = {}
+
+    def __call__(self, structure: Hashable) -> int:
+        """The number of a structure."""
+        return self._known.setdefault(structure, len(self._known))
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The nodes and arguments of one scope by index.
+
+    Attributes:
+        names: by index; arguments of a function come first.
+        ops: by index.
+        index: name -> index.
+        inputs: by index the edges from producers, data inputs in order, then control inputs.
+        consumers: by index the edges to consumers.
+        local: op and attributes, a constant's type and content; no names.
+        up: ``local`` and everything that the node is computed from.
+        down: everything that is computed from the node, without the node itself.
+    """
+
+    names: Tuple[str, ...]
+    ops: Tuple[str, ...]
+    index: Dict[str, int]
+    inputs: Tuple[List[Edge], ...]
+    consumers: Tuple[List[Edge], ...]
+    local: Tuple[int, ...]
+    up: Tuple[int, ...]
+    down: Tuple[int, ...]
+
+
+def structure(scope: Scope, interner: Interner) -> Structure:
+    """Work out the structure of a scope.
+
+    Raises:
+        InputError: two nodes have one name, or an attribute is damaged.
+    """
+    names = (*scope.arguments, *(node.name for node in scope.nodes))
+    index: Dict[str, int] = {}
+    for position, name in enumerate(names):
+        if name in index:
+            raise InputError(
+                f"two nodes are named {qualified(scope.name, name)!r}: the graph is broken (was it "
+                "made by joining two graphs?), export it again"
+            )
+        index[name] = position
+    first = len(scope.arguments)
+    ops = (_ARGUMENT,) * first + tuple(node.op for node in scope.nodes)
+    local = [interner((_ARGUMENT, position)) for position in range(first)]
+    local += [local_number(node, interner) for node in scope.nodes]
+    inputs, consumers = _edges(scope, index, first)
+    order = _order(ops, inputs, consumers)
+    up, down = list(local), [interner(())] * len(names)
+    for node in order:
+        up[node] = interner((local[node], _upwards(inputs[node], up, ops)))
+    for node in reversed(order):
+        seen = [(local[item], slot, port, down[item]) for item, slot, port in consumers[node]]
+        down[node] = interner(tuple(sorted(seen)))
+    return Structure(names, ops, index, inputs, consumers, tuple(local), tuple(up), tuple(down))
+
+
+def _edges(
+    scope: Scope, index: Dict[str, int], first: int
+) -> Tuple[Tuple[List[Edge], ...], Tuple[List[Edge], ...]]:
+    count = first + len(scope.nodes)
+    inputs: Tuple[List[Edge], ...] = tuple([] for _ in range(count))
+    consumers: Tuple[List[Edge], ...] = tuple([] for _ in range(count))
+    for position, node in enumerate(scope.nodes, first):
+        for slot, written in enumerate(node.inputs):
+            ref = TensorRef.parse(written)
+            producer = index.get(ref.node, -1)
+            is_control = ref.port == CONTROL
+            edge = CONTROL if is_control else slot
+            inputs[position].append((producer, edge, ref.port))
+            if producer >= 0:
+                consumers[producer].append((position, edge, ref.port))
+    return inputs, consumers
+
+
+def _upwards(
+    edges: Iterable[Edge], up: List[int], ops: Tuple[str, ...]
+) -> Tuple[Tuple[int, int, int], ...]:
+    """The producers of a node by number; what comes from the last round of a loop has none."""
+    found = [
+        (slot, port, up[item] if item >= 0 and ops[item] not in BACK_EDGE_OPS else -1)
+        for item, slot, port in edges
+    ]
+    return tuple(sorted(found))
+
+
+def _order(
+    ops: Tuple[str, ...], inputs: Tuple[List[Edge], ...], consumers: Tuple[List[Edge], ...]
+) -> List[int]:
+    """Producers before consumers; nodes in a cycle that is no loop come last, as written."""
+    waiting = [
+        sum(1 for item, _, _ in edges if item >= 0 and ops[item] not in BACK_EDGE_OPS)
+        for edges in inputs
+    ]
+    ready = deque(node for node, count in enumerate(waiting) if not count)
+    order: List[int] = []
+    while ready:
+        node = ready.popleft()
+        order.append(node)
+        if ops[node] in BACK_EDGE_OPS:
+            continue
+        for item, _, _ in consumers[node]:
+            waiting[item] -= 1
+            if not waiting[item]:
+                ready.append(item)
+    return order
+
+
+def local_number(node: Node, interner: Interner) -> int:
+    """The number of a node's op and attributes.
+
+    Attributes with their default and those that start with ``_`` do not count, and a tensor counts
+    by its values where they are stored as ``tensor_content``.
+    """
+    parts: List[Tuple[str, Hashable]] = []
+    for key, value in node.attr_bytes().items():
+        if key.startswith("_"):
+            continue
+        if key == "value" and node.op == "Const":
+            parts.append((key, _content(node, value)))
+            continue
+        content = bytes(value) if len(value) <= _SMALL else _digest(value)
+        if content != default(node.op, key):
+            parts.append((key, content))
+    parts.sort(key=lambda part: part[0])
+    return interner((node.op, tuple(parts)))
+
+
+def _content(node: Node, value: memoryview) -> Hashable:
+    try:
+        tensor = node.tensor()
+        if tensor is None:
+            return _digest(value)
+        return (tensor.dtype, tensor.shape, _values(tensor))
+    except InputError:
+        return _digest(value)
+
+
+def _values(tensor: Tensor) -> Hashable:
+    if tensor.content is not None:
+        return bytes(tensor.content) if len(tensor.content) <= _SMALL else _digest(tensor.content)
+    if tensor.size > 4096:
+        return _digest(tensor.raw)
+    array = tensor.numpy()
+    if array.dtype == object:
+        return tuple(array.reshape(-1).tolist())
+    data = array.tobytes()
+    return data if len(data) <= _SMALL else _digest(memoryview(data))
+
+
+def _digest(data: memoryview) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
