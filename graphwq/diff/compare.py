@@ -2,31 +2,195 @@
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from dataclasses import dataclass, replace
+from typing import Dict, FrozenSet, Iterator, List, Mapping, Optional, Tuple
 
-from graphwq.diff.change import Change
-from graphwq.diff.nodes import added, compare_nodes, removed
+from graphwq.diff.change import Change, Kind, Severity
+from graphwq.diff.explain import Explanation, Tally, explain, renamed_plan, weight_changes
+from graphwq.diff.interface import added_node, outputs, removed_node, retyped_output
+from graphwq.diff.library import field_changes
+from graphwq.diff.match import match_scopes
+from graphwq.diff.nodes import PLACEHOLDERS, compare_nodes
+from graphwq.diff.order import order_change
+from graphwq.diff.rename import renamed
+from graphwq.diff.renames import rename_changes
 from graphwq.diff.sets import split
+from graphwq.diff.values import same_bytes
+from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph, Scope
+from graphwq.graphdef.node import Node
+from graphwq.rewrite.plan import Plan
+from graphwq.survey.sites import qualified
+
+#: Scope -> name in OLD -> name in NEW, where they differ.
+Renames = Mapping[str, Mapping[str, str]]
 
 
-def diff_scopes(old: Scope, new: Scope) -> Tuple[Change, ...]:
-    """What changed between two scopes, nodes matched by name."""
-    found: List[Change] = []
-    parts = split({node.name: node for node in old.nodes}, {node.name: node for node in new.nodes})
-    for _, before, after in parts.mutual:
-        found.extend(compare_nodes(old.name, before, after))
-    found.extend(removed(old.name, node) for _, node in parts.removed)
-    found.extend(added(new.name, node) for _, node in parts.added)
-    return tuple(found)
+@dataclass(frozen=True)
+class Comparison:
+    """The outcome, with what renderers and ``patch`` need to know.
+
+    Attributes:
+        old, new: the graphs.
+        aligned: OLD with its nodes named as in NEW.
+        renames: what was renamed.
+        changes: unexplained ones first, each part by severity, then in file order.
+        explanation: the quantization that leads from OLD to NEW; None where there is none.
+    """
+
+    old: Graph
+    new: Graph
+    aligned: Graph
+    renames: Renames
+    changes: Tuple[Change, ...]
+    explanation: Optional[Explanation]
 
 
-def diff_graphs(old: Graph, new: Graph) -> Tuple[Change, ...]:
-    """What changed between two graphs, nodes matched by name."""
-    found: List[Change] = []
-    parts = split(
-        {scope.name: scope for scope in old.scopes}, {scope.name: scope for scope in new.scopes}
-    )
-    for _, before, after in parts.mutual:
-        found.extend(diff_scopes(before, after))
-    return tuple(found)
+def diff_graphs(old: Graph, new: Graph, plan: Optional[Plan] = None) -> Comparison:
+    """Compare two graphs.
+
+    Args:
+        old, new: the graphs.
+        plan: the quantization plan by which NEW is said to be made from OLD; without one it is
+            recovered from NEW where NEW holds weights of OLD quantized.
+
+    Raises:
+        InputError: two nodes of a scope have one name, an attribute is damaged, or the plan does
+            not fit OLD.
+    """
+    if plan is not None and plan.graph_digest not in (None, old.digest):
+        raise InputError(
+            f"the plan was made for another graph (its digest is {(plan.graph_digest or '')[:12]}"
+            f"..., OLD's {old.digest[:12]}...): give the plan by which NEW was made from OLD"
+        )
+    scopes = split(_scopes(old), _scopes(new)).mutual
+    renames = {
+        name: {a: b for a, b in match_scopes(before, after).items() if a != b}
+        for name, before, after in scopes
+    }
+    renames = {name: names for name, names in renames.items() if names}
+    aligned = renamed(old, renames)
+    names = {
+        qualified(scope, before): qualified(scope, after)
+        for scope, pairs in renames.items()
+        for before, after in pairs.items()
+    }
+    found = explain(aligned, new, None if plan is None else renamed_plan(plan, names))
+    walk = _Walk(aligned, new, renames, found)
+    changes = sorted(walk.changes(), key=lambda change: _rank(change, found))
+    return Comparison(old, new, aligned, renames, tuple(changes), found)
+
+
+def _scopes(graph: Graph) -> Dict[str, Scope]:
+    found: Dict[str, Scope] = {}
+    for scope in graph.scopes:
+        if scope.name in found:
+            raise InputError(
+                f"two functions are named {scope.name!r}: the graph is broken, export it again"
+            )
+        found[scope.name] = scope
+    return found
+
+
+def _rank(change: Change, explanation: Optional[Explanation]) -> Tuple[bool, int]:
+    return (explanation is not None and change.explained_by is not None, change.severity.rank)
+
+
+class _Walk:
+    """One walk over two graphs whose nodes have the same names."""
+
+    def __init__(
+        self, old: Graph, new: Graph, renames: Renames, explanation: Optional[Explanation]
+    ) -> None:
+        self._old, self._new, self._renames = old, new, renames
+        self._explanation = explanation
+        self._tallies: Dict[str, Tally] = {}
+
+    def changes(self) -> Iterator[Change]:
+        found: List[Change] = list(field_changes(self._old, self._new))
+        for name, before, after in split(_scopes(self._old), _scopes(self._new)).mutual:
+            found += self._scope(name, before, after)
+        if self._explanation is not None:
+            old_names = {
+                qualified(scope, after): qualified(scope, before)
+                for scope, pairs in self._renames.items()
+                for before, after in pairs.items()
+            }
+            found += weight_changes(self._explanation, self._tallies, old_names)
+        if not found and not self._renames and not _same_file(self._old, self._new):
+            yield Change(
+                Kind.ENCODING_CHANGED,
+                "",
+                Severity.BENIGN,
+                "the same graph in other bytes",
+                reason="the order and spelling of fields decide nothing",
+            )
+        yield from found
+
+    def _scope(self, scope: str, old: Scope, new: Scope) -> Iterator[Change]:
+        former = {after: before for before, after in self._renames.get(scope, {}).items()}
+        before_outputs, after_outputs = outputs(old), outputs(new)
+        interface = _interface(old, before_outputs)
+        yield from rename_changes(
+            scope,
+            self._renames.get(scope, {}),
+            frozenset(former.get(name, name) for name in interface),
+        )
+        parts = split({node.name: node for node in old.nodes}, {n.name: n for n in new.nodes})
+        for _, node in parts.removed:
+            yield removed_node(scope, node, node.name in before_outputs)
+        for name, before, after in parts.mutual:
+            if same_bytes(before.to_bytes(), after.to_bytes()) or self._explains(scope, after):
+                continue
+            for change in compare_nodes(scope, before, after):
+                change = retyped_output(change) if name in before_outputs else change
+                yield _called(change, scope, former.get(name), name)
+        for _, node in parts.added:
+            if not self._explains(scope, node, is_added=True):
+                yield added_node(scope, node, node.name in after_outputs)
+        moved = order_change(
+            scope,
+            [node.name for _, node, _ in sorted_like(old, parts.mutual)],
+            [name for name, _, _ in parts.mutual],
+        )
+        if moved is not None:
+            yield moved
+
+    def _explains(self, scope: str, node: Node, is_added: bool = False) -> bool:
+        if self._explanation is None:
+            return False
+        weight = self._explanation.weight_of(scope, node)
+        if weight is None:
+            return False
+        tally = self._tallies.setdefault(weight, Tally())
+        (tally.added if is_added else tally.changed).append(node.name)
+        return True
+
+
+def sorted_like(
+    old: Scope, mutual: Tuple[Tuple[str, Node, Node], ...]
+) -> List[Tuple[str, Node, Node]]:
+    """Nodes that both graphs have, in the order of OLD."""
+    place = {node.name: index for index, node in enumerate(old.nodes)}
+    return sorted(mutual, key=lambda item: place[item[0]])
+
+
+def _interface(scope: Scope, fetched: FrozenSet[str]) -> FrozenSet[str]:
+    if scope.name:
+        return frozenset()
+    return fetched | {node.name for node in scope.nodes if node.op in PLACEHOLDERS}
+
+
+def _called(change: Change, scope: str, old_name: Optional[str], name: str) -> Change:
+    """The change under the name that the node has in OLD."""
+    if old_name is None:
+        return change
+    detail = {**change.detail, "new_path": qualified(scope, name)}
+    return replace(change, path=qualified(scope, old_name), detail=detail)
+
+
+def _same_file(old: Graph, new: Graph) -> bool:
+    before, after = list(old.chunks()), list(new.chunks())
+    if len(before) == len(after):
+        return all(same_bytes(left, right) for left, right in zip(before, after))
+    return old.to_bytes() == new.to_bytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import zip_longest
-from typing import Iterator, List, Mapping, Tuple
+from typing import Iterator, Tuple
 
 from graphwq.diff import values
 from graphwq.diff.attrs import AttrChange, changed_attrs, show
@@ -23,37 +23,30 @@ _HOW = frozenset(
 )
 _KNOWN_FIELDS = 5
 
-_RENAMED_NOTHING: Mapping[str, str] = {}
 
-
-def compare_nodes(
-    scope: str, old: Node, new: Node, renamed: Mapping[str, str] = _RENAMED_NOTHING
-) -> Tuple[Change, ...]:
+def compare_nodes(scope: str, old: Node, new: Node) -> Tuple[Change, ...]:
     """What differs between two nodes that were matched; () where they mean the same.
 
     Args:
         scope: the function they stand in, "" for the main graph.
         old, new: the nodes; their own names are not compared.
-        renamed: old name -> new name of the nodes of the scope that were renamed, so that an input
-            that only follows a rename is no change.
 
     Nodes that mean the same and are written differently give one ``encoding_changed``.
 
     Raises:
         InputError: a damaged attribute.
     """
-    alike = same_bytes(old.to_bytes(), new.to_bytes())
-    if alike and not renamed:
+    if same_bytes(old.to_bytes(), new.to_bytes()):
         return ()
     path = qualified(scope, old.name)
     found = [
         *_op(path, old, new),
-        *_inputs(path, old, new, renamed),
+        *_inputs(path, old, new),
         *_attrs(path, old, new),
         *_device(path, old, new),
         *_debug_info(path, old, new),
     ]
-    if not found and not _written_alike(old, new, renamed):
+    if not found:
         found.append(
             Change(
                 Kind.ENCODING_CHANGED,
@@ -65,28 +58,6 @@ def compare_nodes(
             )
         )
     return tuple(found)
-
-
-def _written_alike(old: Node, new: Node, renamed: Mapping[str, str]) -> bool:
-    """Whether the bytes differ in nothing but the names of the node and of its inputs."""
-    if same_bytes(old.to_bytes(), new.to_bytes()):
-        return True
-    if old.name == new.name and not any(ref(item).node in renamed for item in old.inputs):
-        return False
-    return _without_names(old) == _without_names(new)
-
-
-def _without_names(node: Node) -> List[Tuple[int, bytes]]:
-    raw = memoryview(node.to_bytes())
-    return [
-        (number, bytes(raw[value:end]) if number > 3 else b"")
-        for number, _, _, value, end in fields(raw)
-    ]
-
-
-def ref(written: str) -> TensorRef:
-    """An input as written, by its meaning."""
-    return TensorRef.parse(written)
 
 
 def _op(path: str, old: Node, new: Node) -> Iterator[Change]:
@@ -103,13 +74,13 @@ def _op(path: str, old: Node, new: Node) -> Iterator[Change]:
     )
 
 
-def _inputs(path: str, old: Node, new: Node, renamed: Mapping[str, str]) -> Iterator[Change]:
+def _inputs(path: str, old: Node, new: Node) -> Iterator[Change]:
     pairs = zip_longest(old.data_inputs, new.data_inputs)
     for slot, (before, after) in enumerate(pairs):
-        if before == after and not renamed:
+        if before == after:
             continue
         if before is not None and after is not None:
-            if _follow(ref(before), renamed) == ref(after):
+            if TensorRef.parse(before) == TensorRef.parse(after):
                 continue
             message = f"input {slot} comes from {name(after)} instead of {name(before)}"
         elif after is not None:
@@ -124,8 +95,8 @@ def _inputs(path: str, old: Node, new: Node, renamed: Mapping[str, str]) -> Iter
             {"slot": slot, "old": before, "new": after},
             reason="computes with another tensor",
         )
-    before_set = {_follow(ref(item), renamed).node for item in old.control_inputs}
-    after_set = {ref(item).node for item in new.control_inputs}
+    before_set = {item[1:] for item in old.control_inputs}
+    after_set = {item[1:] for item in new.control_inputs}
     if before_set != after_set:
         added, removed = sorted(after_set - before_set), sorted(before_set - after_set)
         parts = [f"waits for {name(item)} now" for item in added[:3]]
@@ -138,11 +109,6 @@ def _inputs(path: str, old: Node, new: Node, renamed: Mapping[str, str]) -> Iter
             {"added": added, "removed": removed},
             reason="decides when, and in which loop or branch, the node runs",
         )
-
-
-def _follow(before: TensorRef, renamed: Mapping[str, str]) -> TensorRef:
-    after = renamed.get(before.node)
-    return before if after is None else TensorRef(after, before.port, before.output)
 
 
 def _attrs(path: str, old: Node, new: Node) -> Iterator[Change]:

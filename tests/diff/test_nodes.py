@@ -206,21 +206,6 @@ def test_inputs() -> None:
     assert [item.message for item in shorter] == ["lost its input 1 from b"]
 
 
-def test_an_input_that_follows_a_rename_is_no_change() -> None:
-    """With the renames given, only what goes beyond them is reported."""
-    old, new = (
-        new_node("y", "Add", ("a:1", "b", "^c")),
-        new_node("p/y", "Add", ("p/a:1", "p/b", "^p/c")),
-    )
-    renamed = {name: f"p/{name}" for name in "abcy"}
-    assert compare_nodes("", old, new, renamed) == ()
-    assert kinds(compare_nodes("", old, new, {"a": "p/a", "c": "p/c"})) == ["input_rewired"]
-    stale = compare_nodes(
-        "", new_node("y", "Add", ("a", "b")), new_node("y", "Add", ("a", "b")), {"a": "z"}
-    )
-    assert kinds(stale) == ["input_rewired"]
-
-
 def test_device_and_debug_info_are_benign() -> None:
     """Where a node runs and where it came from change no result."""
     change = one(new_node("y", "Relu", ("x",)), new_node("y", "Relu", ("x",), device="/cpu:0"))
