@@ -21,6 +21,8 @@ COMMANDS = {
     "quantize": "quantize the weights of a graph and write the new graph",
     "verify": "hold a quantized graph against the graph it was made from",
     "report": "show a saved report of verify, or write it as a page",
+    "diff": "show what changed between two graphs",
+    "git": "let git show changes to graphs with graphwq diff",
 }
 
 INTERNAL_ERROR = 70
