@@ -42,9 +42,9 @@ def render(diff: Diff, comparison: Comparison) -> str:
     script = _source("diff.js")
     values, more_values = weight_values(diff, comparison)
     return environment.get_template("diff.html.j2").render(
-        title=words.title(diff),
-        sizes=words.sizes(diff),
-        headline=[*words.quantization(diff), words.verdict(diff)],
+        title=said(words.title(diff)),
+        sizes=said(words.sizes(diff)),
+        headline=[said(line) for line in (*words.quantization(diff), words.verdict(diff))],
         diff=diff,
         cards=_cards(diff),
         rows=_rows(diff),
@@ -57,7 +57,13 @@ def render(diff: Diff, comparison: Comparison) -> str:
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         name=name,
+        said=said,
     )
+
+
+def said(text: str) -> str:
+    """A message for the page."""
+    return one_line(text).replace(" -> ", " → ")
 
 
 def _source(file: str) -> str:
@@ -90,7 +96,7 @@ def _rows(diff: Diff) -> List[Dict[str, Any]]:
             "severity": change.severity.value,
             "kind": change.kind.value,
             "path": name(change.path) or "graph",
-            "message": one_line(change.message),
+            "message": said(change.message),
             "reason": one_line(change.reason),
             "explained": change.explained_by is not None,
         }

@@ -101,13 +101,16 @@ def scenes(diff: Diff, comparison: Comparison) -> Scenes:
     _mark(diff, comparison, scopes)
     found: List[Tuple[str, Scene]] = []
     left_out = 0
-    depths = {name: depth_of([scope.old, scope.new]) for name, scope in scopes.items()}
+    depths = {
+        name: depth_of([scope.old, scope.new], scope.weights) for name, scope in scopes.items()
+    }
     for name, scope in scopes.items():
         for group in groups(scope.marks, [scope.old, scope.new], scope.weights):
             if len(found) >= MOST_PICTURES:
                 left_out += 1
                 continue
-            where = qualified(name, scope_of(group[0], max(1, depths[name])))
+            first = next((node for node in group if node in scope.old.nodes), group[0])
+            where = qualified(name, scope_of(scope.weights.get(first, first), depths[name]))
             found.append((where, _scene(scope, group)))
     by_place: Dict[str, List[Scene]] = {}
     for where, scene in found:
@@ -117,7 +120,7 @@ def scenes(diff: Diff, comparison: Comparison) -> Scenes:
         for index, (where, some) in enumerate(by_place.items())
     )
     links = {place.title: place.anchor for place in places}
-    return Scenes(_whole(scopes.get(""), depths.get("", 0), links), places, left_out)
+    return Scenes(_whole(scopes.get(""), depths.get("", 1), links), places, left_out)
 
 
 def _gravest_scene(some: Sequence[Scene]) -> str:
@@ -180,9 +183,11 @@ def _scene(scope: _Scope, group: Sequence[str]) -> Scene:
 
 
 def _whole(scope: Optional[_Scope], depth: int, links: Mapping[str, str]) -> Optional[Whole]:
-    if scope is None or not depth:
+    if scope is None:
         return None
-    sides = [overview(web, depth, scope.marks, links) for web in (scope.old, scope.new)]
+    sides = [
+        overview(web, depth, scope.marks, links, scope.weights) for web in (scope.old, scope.new)
+    ]
     return Whole(*sides) if any(side is not None for side in sides) else None
 
 
