@@ -68,7 +68,7 @@ def on_grid(weight: np.ndarray, axes: Tuple[int, ...]) -> Optional[Grid]:
         return None
     absmax = np.abs(groups).max(1).astype(np.float64)
     some = slice(None, None, max(1, groups.shape[0] // _PROBE_CHANNELS))
-    if _steps(groups[some, :_PROBE_VALUES], absmax[some], 1) is None:
+    if not _has_steps(groups[some, :_PROBE_VALUES], absmax[some]):
         return None
     tops = _steps(groups[:, :_PROBE_VALUES], absmax, 1)
     if tops is not None:
@@ -110,6 +110,19 @@ def as_groups(weight: np.ndarray, axes: Tuple[int, ...]) -> np.ndarray:
     rest = [axis for axis in range(len(flat_shape)) if axis not in kept]
     groups = int(np.prod(shape, dtype=np.int64))
     return weight.reshape(flat_shape).transpose(kept + rest).reshape(groups, -1)
+
+
+def _has_steps(values: np.ndarray, absmax: np.ndarray) -> bool:
+    """Whether ``_steps`` finds something; for few values, all k at once."""
+    counts = np.arange(1, max_code(MAX_BITS) + 1)
+    for row, top in zip(values, absmax):
+        if top == 0:
+            continue
+        ratio = row[None, :] / (top / counts)[:, None]
+        misses = (np.abs(ratio - np.rint(ratio)) > counts[:, None] * _TOLERANCE).any(1)
+        if misses.all():
+            return False
+    return True
 
 
 def _steps(
