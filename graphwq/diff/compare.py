@@ -26,6 +26,10 @@ from graphwq.survey.sites import qualified
 Renames = Mapping[str, Mapping[str, str]]
 
 
+#: The end of the name of a node that was set aside; no TensorFlow name has it.
+_GONE = " (removed)"
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The outcome, with what renderers and ``patch`` need to know.
@@ -64,10 +68,7 @@ def diff_graphs(old: Graph, new: Graph, plan: Optional[Plan] = None) -> Comparis
             f"..., OLD's {old.digest[:12]}...): give the plan by which NEW was made from OLD"
         )
     scopes = split(_scopes(old), _scopes(new)).mutual
-    renames = {
-        name: {a: b for a, b in match_scopes(before, after).items() if a != b}
-        for name, before, after in scopes
-    }
+    renames = {name: _names(before, match_scopes(before, after)) for name, before, after in scopes}
     renames = {name: names for name, names in renames.items() if names}
     aligned = renamed(old, renames)
     names = {
@@ -79,6 +80,19 @@ def diff_graphs(old: Graph, new: Graph, plan: Optional[Plan] = None) -> Comparis
     walk = _Walk(aligned, new, renames, found)
     changes = sorted(walk.changes(), key=lambda change: _rank(change, found))
     return Comparison(old, new, aligned, renames, tuple(changes), found)
+
+
+def _names(old: Scope, matched: Mapping[str, str]) -> Dict[str, str]:
+    """What nodes are called in the aligned graph, where that is not their name in OLD.
+
+    A node that is gone and whose name now means another node is set aside.
+    """
+    names = {before: after for before, after in matched.items() if before != after}
+    taken = set(names.values())
+    for node in old.nodes:
+        if node.name in taken and node.name not in matched:
+            names[node.name] = f"{node.name}{_GONE}"
+    return names
 
 
 def _scopes(graph: Graph) -> Dict[str, Scope]:
@@ -133,18 +147,21 @@ class _Walk:
         interface = _interface(old, before_outputs)
         yield from rename_changes(
             scope,
-            self._renames.get(scope, {}),
+            {a: b for a, b in self._renames.get(scope, {}).items() if b != f"{a}{_GONE}"},
             frozenset(former.get(name, name) for name in interface),
         )
         parts = split({node.name: node for node in old.nodes}, {n.name: n for n in new.nodes})
         for _, node in parts.removed:
-            yield removed_node(scope, node, node.name in before_outputs)
+            change = removed_node(scope, node, node.name in before_outputs)
+            if node.name in former:
+                change = replace(change, path=qualified(scope, former[node.name]))
+            yield change
         for name, before, after in parts.mutual:
             if same_bytes(before.to_bytes(), after.to_bytes()) or self._explains(scope, after):
                 continue
             for change in compare_nodes(scope, before, after):
                 change = retyped_output(change) if name in before_outputs else change
-                yield _called(change, scope, former.get(name), name)
+                yield _called(change, scope, former, name)
         for _, node in parts.added:
             if not self._explains(scope, node, is_added=True):
                 yield added_node(scope, node, node.name in after_outputs)
@@ -181,12 +198,18 @@ def _interface(scope: Scope, fetched: FrozenSet[str]) -> FrozenSet[str]:
     return fetched | {node.name for node in scope.nodes if node.op in PLACEHOLDERS}
 
 
-def _called(change: Change, scope: str, old_name: Optional[str], name: str) -> Change:
-    """The change under the name that the node has in OLD."""
-    if old_name is None:
-        return change
-    detail = {**change.detail, "new_path": qualified(scope, name)}
-    return replace(change, path=qualified(scope, old_name), detail=detail)
+def _called(change: Change, scope: str, former: Mapping[str, str], name: str) -> Change:
+    """The change with the names of OLD: that of the node, and those of its former inputs."""
+    detail = dict(change.detail)
+    if change.kind is Kind.INPUT_REWIRED and detail["old"] is not None:
+        node, colon, rest = detail["old"].partition(":")
+        detail["old"] = f"{former.get(node, node)}{colon}{rest}"
+    elif change.kind is Kind.CONTROL_INPUT_CHANGED:
+        detail["removed"] = [former.get(item, item) for item in detail["removed"]]
+    if name not in former:
+        return replace(change, detail=detail)
+    detail["new_path"] = qualified(scope, name)
+    return replace(change, path=qualified(scope, former[name]), detail=detail)
 
 
 def _same_file(old: Graph, new: Graph) -> bool:
