@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Dict, FrozenSet, Iterator, List, Mapping, Optional, Tuple
 
 from graphwq.diff.change import Change, Kind, Severity
-from graphwq.diff.explain import Explanation, Tally, explain, renamed_plan, weight_changes
+from graphwq.diff.explain import Explanation, Tally, explain, weight_changes
 from graphwq.diff.interface import added_node, outputs, removed_node, retyped_output
 from graphwq.diff.library import field_changes
 from graphwq.diff.match import match_scopes
 from graphwq.diff.nodes import PLACEHOLDERS, compare_nodes
 from graphwq.diff.order import order_change
-from graphwq.diff.rename import renamed
+from graphwq.diff.rename import Renames, renamed
 from graphwq.diff.renames import rename_changes
 from graphwq.diff.sets import split
 from graphwq.diff.values import same_bytes
@@ -21,10 +21,6 @@ from graphwq.graphdef.graph import Graph, Scope
 from graphwq.graphdef.node import Node
 from graphwq.rewrite.plan import Plan
 from graphwq.survey.sites import qualified
-
-#: Scope -> name in OLD -> name in NEW, where they differ.
-Renames = Mapping[str, Mapping[str, str]]
-
 
 #: The end of the name of a node that was set aside; no TensorFlow name has it.
 _GONE = " (removed)"
@@ -71,12 +67,7 @@ def diff_graphs(old: Graph, new: Graph, plan: Optional[Plan] = None) -> Comparis
     renames = {name: _names(before, match_scopes(before, after)) for name, before, after in scopes}
     renames = {name: names for name, names in renames.items() if names}
     aligned = renamed(old, renames)
-    names = {
-        qualified(scope, before): qualified(scope, after)
-        for scope, pairs in renames.items()
-        for before, after in pairs.items()
-    }
-    found = explain(aligned, new, None if plan is None else renamed_plan(plan, names))
+    found = explain(old, new, renames, plan)
     walk = _Walk(aligned, new, renames, found)
     changes = sorted(walk.changes(), key=lambda change: _rank(change, found))
     return Comparison(old, new, aligned, renames, tuple(changes), found)
@@ -125,12 +116,7 @@ class _Walk:
         for name, before, after in split(_scopes(self._old), _scopes(self._new)).mutual:
             found += self._scope(name, before, after)
         if self._explanation is not None:
-            old_names = {
-                qualified(scope, after): qualified(scope, before)
-                for scope, pairs in self._renames.items()
-                for before, after in pairs.items()
-            }
-            found += weight_changes(self._explanation, self._tallies, old_names)
+            found += weight_changes(self._explanation, self._tallies)
         if not found and not self._renames and not _same_file(self._old, self._new):
             yield Change(
                 Kind.ENCODING_CHANGED,
@@ -176,7 +162,7 @@ class _Walk:
     def _explains(self, scope: str, node: Node, is_added: bool = False) -> bool:
         if self._explanation is None:
             return False
-        weight = self._explanation.weight_of(scope, node)
+        weight = self._explanation.weight_of(scope, node.name)
         if weight is None:
             return False
         tally = self._tallies.setdefault(weight, Tally())

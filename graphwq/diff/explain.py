@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from graphwq.diff.change import Change, Kind, Severity
+from graphwq.diff.match import predicted, rename_votes
 from graphwq.diff.nodes import compare_nodes
+from graphwq.diff.rename import Renames, renamed
 from graphwq.diff.values import same_bytes
 from graphwq.errors import InputError, QuantizationError, UnsupportedError
 from graphwq.graphdef import dtypes
@@ -28,27 +30,29 @@ class Explanation:
 
     Attributes:
         given: whether the plan was given.
-        recovered: the weights and the graph that the plan makes, see ``rewrite.recover``.
-        touched: (scope, node) -> the weight for which the plan adds or replaces the node.
-        expected: (scope, node) -> that node as the plan makes it.
+        recovered: the weights and the graph that the plan makes, see ``rewrite.recover``; under the
+            names of OLD.
+        touched: (scope, node of NEW) -> the weight for which the plan adds or replaces the node.
+        expected: (scope, node of NEW) -> the node as the plan makes it, and as NEW has it, both
+            under the names of OLD.
         view: of OLD.
     """
 
     given: bool
     recovered: Recovered
     touched: Mapping[Tuple[str, str], str]
-    expected: Mapping[Tuple[str, str], Node]
+    expected: Mapping[Tuple[str, str], Tuple[Node, Node]]
     view: View
 
-    def weight_of(self, scope: str, node: Node) -> Optional[str]:
+    def weight_of(self, scope: str, node: str) -> Optional[str]:
         """The weight that explains a node of NEW; None where none does."""
-        weight = self.touched.get((scope, node.name))
-        expected = self.expected.get((scope, node.name))
-        if weight is None or expected is None:
+        weight = self.touched.get((scope, node))
+        pair = self.expected.get((scope, node))
+        if weight is None or pair is None:
             return None
-        if same_bytes(expected.to_bytes(), node.to_bytes()):
+        if same_bytes(pair[0].to_bytes(), pair[1].to_bytes()):
             return weight
-        found = compare_nodes(scope, expected, node)
+        found = compare_nodes(scope, *pair)
         return None if any(item.kind is not Kind.ENCODING_CHANGED for item in found) else weight
 
 
@@ -60,12 +64,14 @@ class Tally:
     changed: List[str] = field(default_factory=list)
 
 
-def explain(old: Graph, new: Graph, plan: Optional[Plan]) -> Optional[Explanation]:
+def explain(
+    old: Graph, new: Graph, renames: Renames, plan: Optional[Plan]
+) -> Optional[Explanation]:
     """Find the quantization that leads from OLD to NEW.
 
     Args:
-        old: with its nodes named as in NEW.
-        new: the other graph.
+        old, new: the graphs.
+        renames: scope -> name in OLD -> name in NEW of the nodes that were renamed.
         plan: what is said to have been done; None to recover it from NEW.
 
     Returns:
@@ -74,24 +80,61 @@ def explain(old: Graph, new: Graph, plan: Optional[Plan]) -> Optional[Explanatio
     Raises:
         InputError: a plan is given, and it does not fit OLD.
     """
-    if plan is None and not _may_be_quantized(old, new):
+    names = {scope: former_names(old, new, scope, pairs) for scope, pairs in renames.items()}
+    candidate = renamed(new, names)
+    if plan is None and not _may_be_quantized(old, candidate):
         return None
     try:
         view = build(old)
         view.check()
-        found = recover_surveyed(old, view, locate_in(view), build(new), plan)
+        found = recover_surveyed(old, view, locate_in(view), build(candidate), plan)
     except (InputError, QuantizationError, UnsupportedError):
         if plan is not None:
             raise
         return None
     if plan is None and not found.weights:
         return None
-    expected = {
+    touched = found.touched
+    made = {
         (scope.name, node.name): node
         for scope in found.rebuilt.graph.scopes
         for node in scope.nodes
+        if (scope.name, node.name) in touched
     }
-    return Explanation(plan is not None, found, found.touched, expected, view)
+    by_new: Dict[Tuple[str, str], str] = {}
+    expected: Dict[Tuple[str, str], Tuple[Node, Node]] = {}
+    for before, after in zip(new.scopes, candidate.scopes):
+        for node, same in zip(before.nodes, after.nodes):
+            key = (after.name, same.name)
+            if key in made:
+                by_new[before.name, node.name] = touched[key]
+                expected[before.name, node.name] = (made[key], same)
+    return Explanation(plan is not None, found, by_new, expected, view)
+
+
+def former_names(old: Graph, new: Graph, scope: str, pairs: Mapping[str, str]) -> Dict[str, str]:
+    """What the nodes of NEW were called before the renames: name in NEW -> name in OLD.
+
+    Nodes that OLD does not have get the name that they would have had.
+    """
+    here = next((item for item in new.scopes if item.name == scope), None)
+    there = next((item for item in old.scopes if item.name == scope), None)
+    if here is None or there is None:
+        return {}
+    known = {node.name for node in here.nodes}
+    names = {after: before for before, after in pairs.items() if after in known}
+    votes = rename_votes(names)
+    taken = {names.get(node.name, node.name) for node in here.nodes}
+    taken |= {node.name for node in there.nodes}
+    same = {node.name for node in there.nodes} - set(pairs)
+    for node in here.nodes:
+        if node.name in names or node.name in same:
+            continue
+        guess = predicted(node.name, votes)
+        if guess not in taken:
+            names[node.name] = guess
+            taken.add(guess)
+    return names
 
 
 def _may_be_quantized(old: Graph, new: Graph) -> bool:
@@ -115,21 +158,17 @@ def _may_be_quantized(old: Graph, new: Graph) -> bool:
     return False
 
 
-def weight_changes(
-    explanation: Explanation, tallies: Mapping[str, Tally], old_names: Mapping[str, str]
-) -> Iterator[Change]:
+def weight_changes(explanation: Explanation, tallies: Mapping[str, Tally]) -> Iterator[Change]:
     """One line per weight that explains something, and one for each that the plan is wrong about.
 
     Args:
         explanation: see ``explain``.
         tallies: by weight.
-        old_names: qualified name in NEW -> in OLD, where they differ.
     """
     weights = {weight.item.weight: weight for weight in explanation.recovered.weights}
     for result in explanation.recovered.rebuilt.weights:
-        weight = weights[result.item.weight]
-        path = old_names.get(result.item.weight, result.item.weight)
-        tally = tallies.get(result.item.weight)
+        path = result.item.weight
+        weight, tally = weights[path], tallies.get(path)
         if tally is None and not explanation.given:
             continue
         off = _off(explanation, weight)
@@ -143,7 +182,7 @@ def weight_changes(
             )
     for item in explanation.recovered.missing:
         yield _not_followed(
-            old_names.get(item.weight, item.weight),
+            item.weight,
             f"the plan quantizes it to {item.scheme.num_bits} bits ({item.storage}), NEW does not "
             "hold it that way",
             {"num_bits": item.scheme.num_bits, "storage": item.storage},
@@ -230,11 +269,3 @@ def _along(weight: RecoveredWeight) -> str:
     if data["kind"] == "per_group":
         return f"per group of {data['group_size']} along axis {data['axis']}"
     return "per tensor"
-
-
-def renamed_plan(plan: Plan, new_names: Mapping[str, str]) -> Plan:
-    """The plan for the graph under its new names (qualified old name -> new name)."""
-    items = tuple(
-        replace(item, weight=new_names.get(item.weight, item.weight)) for item in plan.items
-    )
-    return replace(plan, graph_digest=None, items=items)

@@ -18,7 +18,7 @@ Every step is linear in nodes and edges (GumTree's idea of anchors and recovery,
 from __future__ import annotations
 
 from collections import Counter, deque
-from typing import Any, Callable, Deque, Dict, Hashable, Iterable, List, Tuple
+from typing import Any, Callable, Deque, Dict, Hashable, Iterable, List, Mapping, Tuple
 
 from graphwq.diff.structure import Edge, Interner, Structure, structure
 from graphwq.graphdef.graph import Scope
@@ -161,19 +161,15 @@ class _Matcher:
 
     def _predicted(self) -> None:
         """Pair by the renames of scopes that the pairs so far speak for."""
-        votes: Dict[str, Counter] = {}
-        for a, b in enumerate(self._to):
-            if b >= 0 and self._old.names[a] != self._new.names[b]:
-                before, after = rename_of(self._old.names[a], self._new.names[b])
-                votes.setdefault(before, Counter())[after] += 1
-        if not votes:
+        pairs = enumerate(self._to)
+        best = rename_votes({self._old.names[a]: self._new.names[b] for a, b in pairs if b >= 0})
+        if not best:
             return
-        best = {before: _most(counts) for before, counts in votes.items()}
         for a in self._left_old():
             name = self._old.names[a]
             if self._from_open(name) >= 0:
                 continue
-            b = self._from_open(_predict(name, best))
+            b = self._from_open(predicted(name, best))
             if b >= 0:
                 self._pair(a, b)
 
@@ -187,7 +183,21 @@ def _most(counts: Counter) -> str:
     return min(counts.items(), key=lambda item: (-item[1], item[0]))[0]
 
 
-def _predict(name: str, renames: Dict[str, str]) -> str:
+def rename_votes(pairs: Mapping[str, str]) -> Dict[str, str]:
+    """For each scope that was renamed what most of its nodes say that it is called now.
+
+    Args:
+        pairs: name before -> name after; equal ones do not vote.
+    """
+    votes: Dict[str, Counter] = {}
+    for old, new in pairs.items():
+        if old != new:
+            before, after = rename_of(old, new)
+            votes.setdefault(before, Counter())[after] += 1
+    return {before: _most(counts) for before, counts in votes.items()}
+
+
+def predicted(name: str, renames: Mapping[str, str]) -> str:
     """The name after the rename of the innermost scope that has one."""
     parts = name.split("/")
     for count in range(len(parts), -1, -1):

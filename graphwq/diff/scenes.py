@@ -156,13 +156,11 @@ def _mark(diff: Diff, comparison: Comparison, scopes: Mapping[str, _Scope]) -> N
             scopes[place[0]].mark(place[1], change, state)
     if comparison.explanation is None:
         return
-    new_names = {path: qualified(*place) for path, place in by_old.items()}
-    wanted = {new_names.get(path, path): change for path, change in weights.items()}
     for (name, node), weight in comparison.explanation.touched.items():
         drawn = scopes.get(name)
-        if weight in wanted and drawn is not None and node in drawn.new.nodes:
+        if weight in weights and drawn is not None and node in drawn.new.nodes:
             state = "changed" if node in drawn.old.nodes else "added"
-            drawn.mark(node, wanted[weight], state)
+            drawn.mark(node, weights[weight], state)
             drawn.weights[node] = weight
 
 
@@ -245,7 +243,7 @@ class _Arrays:
         old = self._old.get(change.path)
         before = None if old is None else _floats(old)
         if change.kind is Kind.WEIGHT_QUANTIZED:
-            quantized = self._quantized.get(new_name)
+            quantized = self._quantized.get(change.path)
             after = None if quantized is None else quantized.dequantize()
         else:
             new = self._new.get(new_name)
