@@ -12,7 +12,7 @@ from typing import List, Optional, Sequence
 from graphwq.cli.about import about
 from graphwq.diff import render_markdown, render_text
 from graphwq.diff.change import Kind, Severity
-from graphwq.diff.compare import Comparison, diff_graphs
+from graphwq.diff.compare import Comparison, check, diff_graphs
 from graphwq.diff.document import Diff, document, loads
 from graphwq.diff.patch import applied
 from graphwq.errors import InputError
@@ -107,8 +107,13 @@ def compare(old: Path, new: Path, plan: Optional[Plan] = None) -> Comparison:
 
 
 def read_side(path: Path) -> Graph:
-    """A graph; that of /dev/null has no nodes."""
-    return Graph(()) if str(path) == os.devnull else load(path)
+    """A graph in which all nodes have names of their own; that of /dev/null has no nodes."""
+    if str(path) == os.devnull:
+        return Graph(())
+    graph = load(path)
+    with about(path):
+        check(graph)
+    return graph
 
 
 def read_plan(path: Path) -> Plan:

@@ -21,6 +21,7 @@ from graphwq.graphdef.source import load
 from graphwq.text import one_line, size
 
 _LFS = b"version https://git-lfs"
+_DIFFTOOL = "git-difftool--helper"
 _OURS = ("driver", "textconv", "difftool")
 
 
@@ -79,6 +80,8 @@ def _driver(files: List[str]) -> int:
             return 0
         raise InputError("driver is for git: set it up with graphwq git enable")
     path, old, new = files[0], Path(files[1]), Path(files[4])
+    if os.environ.get("GIT_EXTERNAL_DIFF") == _DIFFTOOL:  # a driver comes before git's own helper
+        return _difftool([files[1], files[4]])
     target = files[7] if len(files) == 9 else path
     print(f"diff --graphwq a/{one_line(path)} b/{one_line(target)}", flush=True)
     print(_text(old, new, f"a/{path}", f"b/{target}"), end="")

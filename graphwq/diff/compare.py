@@ -58,6 +58,8 @@ def diff_graphs(old: Graph, new: Graph, plan: Optional[Plan] = None) -> Comparis
         InputError: two nodes of a scope have one name, an attribute is damaged, or the plan does
             not fit OLD.
     """
+    check(old)
+    check(new)
     if plan is not None and plan.graph_digest not in (None, old.digest):
         raise InputError(
             f"the plan was made for another graph (its digest is {(plan.graph_digest or '')[:12]}"
@@ -71,6 +73,23 @@ def diff_graphs(old: Graph, new: Graph, plan: Optional[Plan] = None) -> Comparis
     walk = _Walk(aligned, new, renames, found)
     changes = sorted(walk.changes(), key=lambda change: _rank(change, found))
     return Comparison(old, new, aligned, renames, tuple(changes), found)
+
+
+def check(graph: Graph) -> None:
+    """Refuse a graph whose nodes cannot be told apart.
+
+    Raises:
+        InputError: two functions, or two nodes of a scope, have one name.
+    """
+    for scope in _scopes(graph).values():
+        seen = set(scope.arguments)
+        for node in scope.nodes:
+            if node.name in seen:
+                raise InputError(
+                    f"two nodes are named {qualified(scope.name, node.name)!r}: the graph is "
+                    "broken (was it made by joining two graphs?), export it again"
+                )
+            seen.add(node.name)
 
 
 def _names(old: Scope, matched: Mapping[str, str]) -> Dict[str, str]:

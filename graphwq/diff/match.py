@@ -30,7 +30,7 @@ def match_scopes(old: Scope, new: Scope) -> Dict[str, str]:
     """The name in ``new`` of every node of ``old`` that is still there.
 
     Raises:
-        InputError: two nodes of a scope have one name.
+        InputError: an attribute is damaged.
     """
     if _equal(old, new):
         return {node.name: node.name for node in old.nodes}

@@ -16,7 +16,6 @@ from graphwq.errors import InputError
 from graphwq.graphdef.graph import Scope
 from graphwq.graphdef.node import CONTROL, Node, TensorRef
 from graphwq.graphdef.tensor import Tensor
-from graphwq.survey.sites import qualified
 from graphwq.survey.view import BACK_EDGE_OPS
 
 _SMALL = 64
@@ -63,20 +62,13 @@ class Structure:
 
 
 def structure(scope: Scope, interner: Interner) -> Structure:
-    """Work out the structure of a scope.
+    """Work out the structure of a scope in which no two nodes have one name.
 
     Raises:
-        InputError: two nodes have one name, or an attribute is damaged.
+        InputError: an attribute is damaged.
     """
     names = (*scope.arguments, *(node.name for node in scope.nodes))
-    index: Dict[str, int] = {}
-    for position, name in enumerate(names):
-        if name in index:
-            raise InputError(
-                f"two nodes are named {qualified(scope.name, name)!r}: the graph is broken (was it "
-                "made by joining two graphs?), export it again"
-            )
-        index[name] = position
+    index = {name: position for position, name in enumerate(names)}
     first = len(scope.arguments)
     ops = (_ARGUMENT,) * first + tuple(node.op for node in scope.nodes)
     local = [interner((_ARGUMENT, position)) for position in range(first)]

@@ -43,6 +43,10 @@ def prefixed(graph: Graph, prefix: str = "import/") -> Graph:
             node.name = prefix + node.name
             for index, item in enumerate(node.input):
                 node.input[index] = "^" + prefix + item[1:] if item[0] == "^" else prefix + item
+            if "_class" in node.attr:
+                places = node.attr["_class"].list.s
+                for index, item in enumerate(places):
+                    places[index] = item.replace(b"loc:@", b"loc:@" + prefix.encode())
 
     return edited(graph, apply)
 
