@@ -27,7 +27,9 @@ _OURS = ("driver", "textconv", "difftool")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(
+        dest="action", metavar="ACTION", required=True, help="what to do"
+    )
     for name, about in (
         ("enable", "git diff, git log -p and git show print the changes of *.pb in words"),
         ("disable", "take that back; what was set before comes back"),

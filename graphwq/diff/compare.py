@@ -75,6 +75,17 @@ def diff_graphs(old: Graph, new: Graph, plan: Optional[Plan] = None) -> Comparis
     return Comparison(old, new, aligned, renames, tuple(changes), found)
 
 
+def diff_by_name(old: Graph, new: Graph) -> Tuple[Change, ...]:
+    """Compare two graphs in which a node of another name is another node; nothing is explained.
+
+    Raises:
+        InputError: see ``diff_graphs``.
+    """
+    check(old)
+    check(new)
+    return tuple(_Walk(old, new, {}, None).changes())
+
+
 def check(graph: Graph) -> None:
     """Refuse a graph whose nodes cannot be told apart.
 

@@ -261,9 +261,7 @@ def _along(weight: RecoveredWeight) -> str:
     data = granularity_to_json(weight.item.scheme.granularity)
     if data["kind"] == "per_channel":
         axes = tuple(data["axes"])
-        consumers = {consumer.op for consumer in weight.site.consumers}
-        last = axes == (len(weight.site.shape) - 1,)
-        if last and consumers <= {"Conv2D", "MatMul", "Conv3D"}:
+        if all(consumer.kept_axes == axes for consumer in weight.site.consumers):
             return "per output channel"
         return f"per {'axis' if len(axes) == 1 else 'axes'} {','.join(map(str, axes))}"
     if data["kind"] == "per_group":

@@ -55,20 +55,15 @@ def quantization(diff: Diff) -> List[str]:
     if diff.plan is None:
         return []
     plan = "the plan" if diff.plan == "given" else "the plan recovered from NEW"
-    lines = []
-    if diff.weights:
-        lines.append(_weights(diff))
+    weights = [_weights(diff)] if diff.weights else []
     others = diff.unexplained
     if not others:
-        lines.append(f"only what {plan} says was changed: no change is unexplained")
-        return lines
+        return [f"only what {plan} says was changed: no change is unexplained", *weights]
     counts = Counter(change.severity for change in others)
     parts = [f"{counts[severity]} {severity.value}" for severity in Severity if counts[severity]]
     verb = "is" if len(others) == 1 else "are"
-    lines.append(
-        f"{plural(len(others), 'change')} {verb} NOT explained by {plan}: {', '.join(parts)}"
-    )
-    return lines
+    what = f"{plural(len(others), 'change')} {verb} NOT explained by {plan}"
+    return [f"{what}: {', '.join(parts)}", *weights]
 
 
 def _weights(diff: Diff) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Tuple
 
 from graphwq.diff.change import Change, Severity
-from graphwq.diff.compare import diff_graphs
+from graphwq.diff.compare import diff_by_name
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.rewrite.recover import Recovered
@@ -77,7 +77,7 @@ def check_structure(
         recovered: what the candidate was made by.
     """
     problems = [Problem(STRUCTURE, "invalid", "", message) for message in broken(view)]
-    changes = diff_graphs(recovered.rebuilt.graph, candidate)
+    changes = diff_by_name(recovered.rebuilt.graph, candidate)
     problems.extend(
         Problem(STRUCTURE, change.kind.value, change.path, change.message)
         for change in changes

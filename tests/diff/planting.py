@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from builders import GraphBuilder, random_weight
@@ -178,6 +178,18 @@ PLANTED: Dict[str, Planted] = {
     "output": Planted(_drop_output, "output_removed", "features", "breaking"),
     "placeholder": Planted(_new_input, "placeholder_added", "mask", "breaking"),
 }
+
+
+def stored_constants(graph: Graph) -> Tuple[str, str]:
+    """The names of the codes and of the scale of the first weight that is stored as int8."""
+    from graphwq.graphdef.node import attr_of_type
+
+    codes = next(
+        node for node in graph.nodes if node.op == "Const" and attr_of_type(node, "dtype") == 6
+    )
+    cast = next(node for node in graph.nodes if codes.name in node.inputs)
+    product = next(node for node in graph.nodes if cast.name in node.inputs)
+    return codes.name, next(item for item in product.inputs if item != cast.name)
 
 
 def find(changes: Sequence, kind: str, path: Optional[str] = None) -> list:

@@ -10,7 +10,16 @@ import pytest
 from builders import GraphBuilder, dense, random_weight
 
 import graphwq
-from diff.planting import PLANTED, edited, find, model, node_of, prefixed, with_values
+from diff.planting import (
+    PLANTED,
+    edited,
+    find,
+    model,
+    node_of,
+    prefixed,
+    stored_constants,
+    with_values,
+)
 from graphwq.diff.change import Change, Severity
 from graphwq.diff.compare import diff_graphs
 from graphwq.errors import InputError
@@ -189,8 +198,7 @@ def test_edits_of_a_quantized_graph(fixtures: Path) -> None:
     """One code, one scale: found by name in the graph that holds them."""
     old = graphwq.quantize(graphwq.load(fixtures / "digits_cnn.pb"), 8).graph
     old = Graph.parse(old.to_bytes())
-    codes = next(node.name for node in old.nodes if node.name.endswith("/codes"))
-    scale = codes.replace("/codes", "/scale")
+    codes, scale = stored_constants(old)
 
     def one_more(values: np.ndarray) -> None:
         values[5] += 1 if values[5] < 127 else -1
