@@ -18,6 +18,7 @@ from graphwq.survey.view import ScopeView
 
 _MAX_DEPTH = 200
 _MAX_ELEMENTS = 1 << 28
+_MAX_RANK = 64
 
 Arrays = List[np.ndarray]
 _Op = Callable[[Node, Arrays], Tuple[np.ndarray, ...]]
@@ -119,6 +120,13 @@ def _slice(_node: Node, inputs: Arrays) -> Tuple[np.ndarray, ...]:
     return (value[tuple(window)],)
 
 
+def _range(_node: Node, inputs: Arrays) -> Tuple[np.ndarray, ...]:
+    start, limit, delta = (item.reshape(()) for item in inputs)
+    if delta == 0 or abs((limit - start) / delta) > _MAX_RANK:
+        raise ValueError("a Range that is no list of axes")
+    return (np.arange(start, limit, delta, dtype=start.dtype),)
+
+
 def _strided_slice(node: Node, inputs: Arrays) -> Tuple[np.ndarray, ...]:
     """tf.strided_slice with its five masks, which numpy's indexing can express."""
     value, begin, end, strides = inputs
@@ -182,6 +190,8 @@ _OPS: Dict[str, _Op] = {
     "Pack": lambda node, inputs: (np.stack(inputs, attr_of_int(node, "axis", 0)),),
     "ConcatV2": lambda _node, inputs: (np.concatenate(inputs[:-1], int(inputs[-1])),),
     "Concat": lambda _node, inputs: (np.concatenate(inputs[1:], int(inputs[0])),),
+    "Rank": _one(lambda value: np.asarray(value.ndim, np.int32)),
+    "Range": _range,
     "Rsqrt": _one(lambda value: 1 / np.sqrt(value)),
     "Sqrt": _one(np.sqrt),
     "Neg": _one(np.negative),
