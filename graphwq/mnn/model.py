@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -32,6 +32,7 @@ _BUFFER, _ALPHA, _TYPE, _MINIMUM, _READ_TYPE, _WIDE = 0, 1, 2, 8, 9, 11
 _BLOB_DIMS, _BLOB_TYPE, _BLOB_FLOATS = 0, 2, 7
 
 _CONVOLUTION_2D, _BLOB = 9, 7
+_INPUT = 34
 _CODED = 1
 
 OP_TYPES = {
@@ -104,6 +105,9 @@ class Model:
         constants: (name, float32 values) of the float constants.
         names: the names of all ops.
         op_types: their numbers in the schema.
+        inputs: names of the input tensors of the main graph.
+        outputs: names of its tensors that no op uses.
+        tensors: names of all its tensors.
     """
 
     nbytes: int
@@ -112,6 +116,9 @@ class Model:
     constants: Tuple[Tuple[str, np.ndarray], ...]
     names: Tuple[str, ...]
     op_types: Tuple[int, ...]
+    inputs: Tuple[str, ...]
+    outputs: Tuple[str, ...]
+    tensors: Tuple[str, ...]
 
 
 def read(path: Path) -> Model:
@@ -143,7 +150,24 @@ def parse(data: memoryview) -> Model:
         tuple(item for item in constants if item is not None),
         tuple(op.text(_OP_NAME) for _, op in ops),
         tuple(op.integer(_OP_TYPE) for _, op in ops),
+        *_tensors(net),
     )
+
+
+def _tensors(net: Table) -> Tuple[Tuple[str, ...], Tuple[str, ...], Tuple[str, ...]]:
+    """Names of the tensors that are inputs, of those that nothing uses, and of all."""
+    names = net.texts(_TENSOR_NAMES)
+    made: Dict[int, bool] = {}
+    used = set()
+    for op in net.tables(_OPLISTS):
+        used.update(int(index) for index in op.vector(_OP_INPUTS, "<i4"))
+        is_input = op.integer(_OP_TYPE) == _INPUT
+        made.update((int(index), is_input) for index in op.vector(_OP_OUTPUTS, "<i4"))
+    if any(not 0 <= index < len(names) for index in made):
+        raise FlatError("an op makes a tensor that has no name")
+    inputs = tuple(names[index] for index, is_input in made.items() if is_input)
+    outputs = tuple(names[i] for i, is_input in made.items() if i not in used and not is_input)
+    return inputs, outputs, names
 
 
 def _ops(net: Table) -> Iterator[Tuple[str, Table]]:
