@@ -25,6 +25,7 @@ _MAY_IMPORT: Dict[str, Set[str]] = {
     "verify": {"errors", "text", "graphdef", "quant", "survey", "rewrite", "diff", "verification"},
     "verification": {"errors", "graphdef", "rewrite", "verify", "tf1"},
     "testing": {"verify", "verification"},
+    "mnn": {"errors", "graphdef", "quant", "survey", "rewrite", "tf1"},
     "api": {"errors", "graphdef", "quant", "survey", "rewrite"},
     "cli": {
         "",
@@ -36,6 +37,7 @@ _MAY_IMPORT: Dict[str, Set[str]] = {
         "rewrite",
         "diff",
         "verify",
+        "mnn",
         "api",
         "verification",
     },
@@ -45,8 +47,14 @@ _MAY_IMPORT: Dict[str, Set[str]] = {
 #: Modules that run code from data, or open a shell.
 _FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 _FORBIDDEN_MODULES |= {"subprocess", "pty", "commands", "socket", "urllib", "http", "requests"}
-#: Where a program is run, which one, and never through a shell.
-_RUNS_PROGRAMS = {("cli/gitconfig.py", "subprocess"): "git config"}
+#: Module -> what it may import of those, and why.
+_EXCEPTIONS = {
+    # git config, without a shell.
+    "cli/gitconfig.py": {"subprocess"},
+    # The MNN converter is native code that crashes on about a tenth of real graphs and returns 0 on
+    # errors: it runs in a child process, which this one module starts (without a shell).
+    "mnn/child.py": {"subprocess"},
+}
 _FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "input", "breakpoint"}
 _FORBIDDEN_ATTRIBUTES = {("os", name) for name in ("system", "popen", "execv", "execvp", "fork")}
 _FORBIDDEN_ATTRIBUTES |= {("os", name) for name in ("spawnl", "spawnv", "startfile", "putenv")}
@@ -161,10 +169,10 @@ def _called(node: ast.Call) -> Tuple[str, str]:
 @pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_code_from_data_no_shell_no_network(path: Path) -> None:
     """No pickle, eval, exec, shell or network: graphs come from strangers, and nothing goes out."""
+    excepted = _EXCEPTIONS.get(path.relative_to(_PACKAGE).as_posix(), set())
     for found in _imports(_tree(path)):
         root = found.module.split(".")[0]
-        allowed = (path.relative_to(_PACKAGE).as_posix(), root) in _RUNS_PROGRAMS
-        assert allowed or root not in _FORBIDDEN_MODULES, f"{path}:{found.line}"
+        assert root not in _FORBIDDEN_MODULES - excepted, f"{path}:{found.line}"
     for node in ast.walk(_tree(path)):
         if not isinstance(node, ast.Call):
             continue

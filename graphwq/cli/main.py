@@ -23,6 +23,7 @@ COMMANDS = {
     "report": "show a saved report of verify, or write it as a page",
     "diff": "show what changed between two graphs",
     "git": "let git show changes to graphs with graphwq diff",
+    "mnn": "go through the MNN converter, bit for bit: lint, convert, command",
 }
 
 INTERNAL_ERROR = 70

@@ -1,23 +1,33 @@
-"""The options that ``plan`` and ``quantize`` share."""
+"""The options that ``plan``, ``quantize`` and ``mnn`` share."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
+from graphwq.cli import plans
 from graphwq.errors import InputError
-from graphwq.rewrite.plan import STORAGES, Rule
+from graphwq.rewrite.plan import STORAGES, Plan, Rule
 from graphwq.rewrite.planner import GRANULARITIES, Options
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what is to be quantized and how."""
+def configure(parser: argparse.ArgumentParser, for_mnn: Sequence[str] = ()) -> None:
+    """Add the options that say what is to be quantized and how.
+
+    Args:
+        parser: of the command.
+        for_mnn: of the commands that lead to the MNN converter: the storage forms it can read, the
+            default first. There no weight is skipped for being larger as integers.
+    """
     group = parser.add_argument_group("what and how")
     group.add_argument("--bits", type=_number, metavar="N", help="2..8 (default 8)")
     group.add_argument(
         "--storage",
-        choices=STORAGES,
-        help="dequant: integers and arithmetic, the small file (default); bake: float constants "
+        choices=for_mnn or STORAGES,
+        help="the form in which the converter gets the weights: bake (default) or dequant; both "
+        "give the same model"
+        if for_mnn
+        else "dequant: integers and arithmetic, the small file (default); bake: float constants "
         "with the quantized values; fake_quant: behind FakeQuant ops",
     )
     group.add_argument(
@@ -49,11 +59,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--min-elements", type=_number, metavar="N", help="leave smaller weights as they are"
     )
-    group.add_argument(
-        "--keep-larger",
-        action="store_true",
-        help="also quantize weights whose integer form is not smaller on disk",
-    )
+    if for_mnn:
+        parser.set_defaults(keep_larger=False)  # of no effect: larger ones are always kept
+    else:
+        group.add_argument(
+            "--keep-larger",
+            action="store_true",
+            help="also quantize weights whose integer form is not smaller on disk",
+        )
     group.add_argument(
         "--scale-bits",
         type=_number,
@@ -99,6 +112,20 @@ def given(arguments: argparse.Namespace) -> Tuple[str, ...]:
         for name, value in values.items()
         if not (value is None or value is False or value == [])
     )
+
+
+def read_plan(arguments: argparse.Namespace) -> Optional[Plan]:
+    """The plan of ``--plan``; None where it is not given.
+
+    Raises:
+        InputError: not a plan, or there are options beside it that would have no effect.
+    """
+    if arguments.plan is None:
+        return None
+    clash = given(arguments)
+    if clash:
+        raise InputError(f"{clash[0]} has no effect with --plan: leave it out, or make a new plan")
+    return plans.read_plan(arguments.plan)
 
 
 def _number(value: str) -> int:

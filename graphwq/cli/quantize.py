@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 from graphwq import api
 from graphwq.cli import options, output, text
 from graphwq.cli.about import about
-from graphwq.cli.plans import read_plan
-from graphwq.errors import InputError
 from graphwq.graphdef.atomic import check_output
 from graphwq.graphdef.source import load
-from graphwq.rewrite.plan import Plan
 from graphwq.rewrite.run import RewriteResult, WeightResult
 
 
@@ -32,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Quantize one graph."""
     inputs = [arguments.graph] + ([arguments.plan] if arguments.plan else [])
-    plan = _read_plan(arguments)
+    plan = options.read_plan(arguments)
     wishes = options.from_arguments(arguments)
     check_output(arguments.output, inputs, arguments.force)
     graph = load(arguments.graph)
@@ -48,15 +45,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(arguments, result, before, after)
     return 0
-
-
-def _read_plan(arguments: argparse.Namespace) -> Optional[Plan]:
-    if arguments.plan is None:
-        return None
-    clash = options.given(arguments)
-    if clash:
-        raise InputError(f"{clash[0]} has no effect with --plan: leave it out, or make a new plan")
-    return read_plan(arguments.plan)
 
 
 def _to_json(

@@ -14,8 +14,9 @@ from graphwq.mnn.model import Model, Quantized
 
 #: The quantized model may be this much farther from its graph than the float model is from its own.
 MARGIN_DB = 3.0
-#: Two float32 computations of one graph in two runtimes are not told apart above this.
-FLOOR_DB = 90.0
+#: Above this (an error of 1e-6) two runtimes differ by float32 rounding and no more; how much
+#: varies by tens of dB from graph to graph, the quantized and the float one of a pair included.
+ROUNDING_DB = 120.0
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ class OutputCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether quantization cost nothing on the way, within the margin."""
-        return self.quantized_db >= min(self.float_db, FLOOR_DB + MARGIN_DB) - MARGIN_DB
+        """Whether quantization cost nothing on the way: within the margin, or mere rounding."""
+        return self.quantized_db >= min(self.float_db - MARGIN_DB, ROUNDING_DB)
 
     def to_json(self) -> Dict[str, Any]:
         """The check as JSON data; an exact output has null."""
@@ -130,7 +131,7 @@ def check_outputs(
 
 
 def sqnr_db(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """10 log10(sum x^2 / sum (x - x')^2); Inf where they are equal, -Inf where one has a new NaN."""
+    """10 log10(sum x^2 / sum (x - x')^2); Inf where they are equal, -Inf at a new NaN."""
     left = reference.astype(np.float64).reshape(-1)
     right = candidate.astype(np.float64).reshape(-1)
     same = (left == right) | (np.isnan(left) & np.isnan(right))

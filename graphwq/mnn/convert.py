@@ -77,6 +77,7 @@ def convert(
     outputs: Optional[Sequence[str]] = None,
     run: bool = True,
     append_to: Optional[Path] = None,
+    as_json: bool = False,
 ) -> Converted:
     """Convert a prepared graph and prove the result.
 
@@ -85,7 +86,8 @@ def convert(
         given: feeds by tensor name; seeded noise where None.
         outputs: tensors to compare; the outputs of the model where None or unknown to it.
         run: also run graph and model.
-        append_to: a compression file of an earlier step (a pruner's) to which the records are added.
+        append_to: a compression file of an earlier step (a pruner's) to which the records go.
+        as_json: write a new compression file in the JSON form.
 
     Raises:
         ConverterError: the converter cannot read the graph.
@@ -94,12 +96,14 @@ def convert(
     """
     child.require()
     with child.workspace() as folder:
-        params = folder / ("params.json" if _appends_json(append_to) else "params.bin")
+        if append_to is not None:
+            as_json = compress_params.is_json(append_to)
+        params = folder / ("params.json" if as_json else "params.bin")
         records = prepared.records()
         if append_to is not None:
             contents = compress_params.append(append_to, records)
         else:
-            contents = compress_params.create(records, prepared.uuid, as_json=False)
+            contents = compress_params.create(records, prepared.uuid, as_json)
         params.write_bytes(contents)
         float_path = _model(prepared.graph, folder / "float", ())
         options = ["--compressionParamsFile", str(params), "--weightQuantAsymmetric=0"]
@@ -114,12 +118,13 @@ def convert(
                 prepared, (path, converted), (float_path, float_model), given, outputs, folder
             )
         return Converted(
-            path.read_bytes(), float_model.nbytes, tuple(checks), tuple(comparison), not_run, contents
+            path.read_bytes(),
+            float_model.nbytes,
+            tuple(checks),
+            tuple(comparison),
+            not_run,
+            contents,
         )
-
-
-def _appends_json(path: Optional[Path]) -> bool:
-    return path is not None and compress_params.is_json(path)
 
 
 def _model(graph: Graph, stem: Path, options: Sequence[str]) -> Path:
@@ -141,7 +146,7 @@ def _require_equal(checks: Sequence[LayerCheck], extra: Sequence[str]) -> None:
         )
     if extra:
         raise ConversionError(
-            f"layer {extra[0]!r} was quantized though the plan does not name it; nothing was written"
+            f"layer {extra[0]!r} was quantized, but the plan does not name it; nothing was written"
         )
 
 
@@ -157,6 +162,7 @@ def _compare(
     fed = given if given is not None else feeds.seeded(prepared.graph)
     if fed is None:
         return [], "a placeholder has no known shape: give feeds"
+    fed = feeds.with_defaults(prepared.graph, fed)
     reason = runtime.runnable(quantized[1], fed) or runtime.runnable(floats[1], fed)
     names = runtime.comparable(prepared.graph, quantized[1], outputs)
     known = set(floats[1].tensors)

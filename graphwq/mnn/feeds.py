@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Mapping, Optional
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.node import Node, attr_of_type
+from graphwq.mnn.operand import Operands
+from graphwq.survey.view import build
 
 Feeds = Dict[str, np.ndarray]
 
@@ -62,6 +64,18 @@ def seeded(graph: Graph, seed: int = 0) -> Optional[Feeds]:
         else:
             return None
     return feeds
+
+
+def with_defaults(graph: Graph, feeds: Mapping[str, np.ndarray]) -> Feeds:
+    """The feeds, and the default of every PlaceholderWithDefault: MNN takes it for an input."""
+    view = build(graph).main
+    found: Feeds = {}
+    for node in graph.nodes:
+        if node.op == "PlaceholderWithDefault" and node.data_inputs:
+            value = Operands(view).value(node.data_inputs[0])
+            if value is not None:
+                found[f"{node.name}:0"] = value
+    return {**found, **feeds}
 
 
 def placeholders(graph: Graph) -> List[Node]:

@@ -46,6 +46,7 @@ class Fate(str, Enum):
     SEVERAL_SCALES = "several_scales"
     TINY_SCALE = "tiny_scale"
     GRID = "grid"
+    UNKNOWN_LAYER = "unknown_layer"
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,7 @@ class _Scope:
         self._quantized = quantized
         self._loops = Loops(view)
         self._plain = Operands(view)
+        self._folding = names.Folding(view, self._plain)
         self._codes = Operands(
             view, {name: item.codes.astype(np.float32) for name, item in quantized.items()}
         )
@@ -164,9 +166,7 @@ class _Scope:
     def layers(self, consumer: Consumer, weights: Tuple[str, ...], size: int) -> Iterator[Layer]:
         """The layers that one use of a weight becomes: one, or one per group."""
         node = qualified(consumer.scope, consumer.node)
-        base = Layer(
-            weights, node, consumer.op, "", "", Fate.OP, "", 0, 0, size, 4 * size
-        )
+        base = Layer(weights, node, consumer.op, "", "", Fate.OP, "", 0, 0, size, 4 * size)
         try:
             self._check_op(consumer)
         except _Refusal as refusal:
@@ -180,7 +180,7 @@ class _Scope:
             detail = f"it stands in the function {consumer.scope}, which MNN does not read"
             raise _Refusal(Fate.FUNCTION, detail)
         inputs = self._view.nodes[consumer.node].data_inputs
-        if names.is_folded(self._view, self._plain, self._view.nodes[consumer.node]):
+        if self._folding.removes(self._view.nodes[consumer.node]):
             detail = "all inputs of the op are constants: MNN computes it away"
             raise _Refusal(Fate.FOLDED, detail)
         if consumer.op == MATMUL and consumer.slot == 0:
@@ -252,12 +252,12 @@ class _Scope:
         """Codes and scales as they will stand in the model, bits and block size."""
         scheme = self._scheme(layer.weights)
         name = node.data_inputs[slot]
-        codes, scales = self._codes.value(name), self._scales.value(name)
-        if codes is None or scales is None:
+        moved = self._codes.value(name), self._scales.value(name)
+        if moved[0] is None or moved[1] is None:
             raise _Refusal(Fate.NOT_CONSTANT, "what the op gets is computed, no constant")
         transposed = attr_of_bool(node, "transpose_b")
-        codes = layout.rows(node.op, codes, transposed)
-        scales = layout.rows(node.op, scales, transposed)
+        codes = layout.rows(node.op, moved[0], transposed)
+        scales = layout.rows(node.op, moved[1], transposed)
         block = 0
         if isinstance(scheme.granularity, PerGroup):
             block = _block_size(scheme.granularity, channels)

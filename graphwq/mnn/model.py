@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Set, Tuple
 
 import numpy as np
 
@@ -158,7 +158,7 @@ def _tensors(net: Table) -> Tuple[Tuple[str, ...], Tuple[str, ...], Tuple[str, .
     """Names of the tensors that are inputs, of those that nothing uses, and of all."""
     names = net.texts(_TENSOR_NAMES)
     made: Dict[int, bool] = {}
-    used = set()
+    used: Set[int] = set()
     for op in net.tables(_OPLISTS):
         used.update(int(index) for index in op.vector(_OP_INPUTS, "<i4"))
         is_input = op.integer(_OP_TYPE) == _INPUT

@@ -22,7 +22,7 @@ Identities count for nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Set, Tuple
+from typing import Dict, List, Optional, Set
 
 import numpy as np
 
@@ -109,26 +109,47 @@ def groups(view: ScopeView, operands: Operands, node: Node, inputs: int) -> int:
     return found // inputs if found and found % inputs == 0 else 1
 
 
-def is_folded(view: ScopeView, operands: Operands, node: Node) -> bool:
-    """Whether the converter computes an op with a weight away: all that it gets is constant.
+class Folding:
+    """Which ops the converter computes away: those that get constants only.
 
     Ops of several outputs are never computed away, nor what depends on them; neither is an op that
     is an output of the graph (behind a MatMul the converter puts a Reshape, which then is).
     """
-    if node.op != "MatMul" and not any(use.slot != CONTROL for use in view.uses(node.name)):
-        return False
-    pending = [TensorRef.parse(item).node for item in node.data_inputs]
-    seen: Set[str] = set()
-    while pending:
-        current = pending.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        source = view.nodes.get(current)
-        if source is None or not _foldable(operands, source):
+
+    def __init__(self, view: ScopeView, operands: Operands) -> None:
+        self._view = view
+        self._operands = operands
+        self._known: Dict[str, bool] = {}
+
+    def removes(self, node: Node) -> bool:
+        """Whether an op with a weight is computed away."""
+        uses = self._view.uses(node.name)
+        if node.op != "MatMul" and all(use.slot == CONTROL for use in uses):
             return False
-        pending.extend(TensorRef.parse(item).node for item in source.data_inputs)
-    return True
+        return all(self._is_constant(TensorRef.parse(item).node) for item in node.data_inputs)
+
+    def _is_constant(self, name: str) -> bool:
+        pending = [name]
+        while pending:
+            current = pending[-1]
+            node = self._view.nodes.get(current)
+            if current in self._known:
+                pending.pop()
+            elif node is None or not _foldable(self._operands, node):
+                self._known[current] = False
+            else:
+                sources = [TensorRef.parse(item).node for item in node.data_inputs]
+                if any(self._known.get(source) is False for source in sources):
+                    self._known[current] = False
+                    continue
+                missing = [source for source in sources if source not in self._known]
+                if not missing:
+                    self._known[current] = True
+                elif len(pending) > len(self._view.nodes):
+                    self._known[current] = False  # a cycle
+                else:
+                    pending.extend(missing)
+        return self._known[name]
 
 
 def _foldable(operands: Operands, node: Node) -> bool:
@@ -186,10 +207,11 @@ class Loops:
     def _frames(self, name: str) -> List[str]:
         """The frames that are entered right before a node, nearest first."""
         frames: Dict[str, None] = {}
-        pending, seen = [name], {name}  # type: Tuple[List[str], Set[str]]
+        pending: List[str] = [name]
+        seen: Set[str] = {name}
         while pending:
             node = self._view.nodes.get(pending.pop(0))
-            if node is None or node.op in ("Exit", "RefExit") and node.name != name:
+            if node is None or (node.op in ("Exit", "RefExit") and node.name != name):
                 continue
             if node.op in ("Enter", "RefEnter"):
                 attr = node.attr("frame_name")
@@ -221,7 +243,7 @@ def _adds(operands: Operands, use: Use, outputs: int, either_side: bool = False)
 
 
 def _norm_factor(operands: Operands, node: Node, outputs: int) -> Optional[np.ndarray]:
-    """gamma / sqrt(variance + epsilon) of an inference batch norm; None where it is not constant."""
+    """Gamma / sqrt(variance + epsilon) of a batch norm; None where they are no constants."""
     values = [operands.value(name) for name in node.data_inputs[1:5]]
     if len(values) != 4 or any(value is None or value.size != outputs for value in values):
         return None

@@ -32,9 +32,7 @@ class Operands:
         given: arrays that stand for nodes, whatever they hold.
     """
 
-    def __init__(
-        self, view: ScopeView, given: Optional[Mapping[str, np.ndarray]] = None
-    ) -> None:
+    def __init__(self, view: ScopeView, given: Optional[Mapping[str, np.ndarray]] = None) -> None:
         self._view = view
         self._known: Dict[str, Optional[Tuple[np.ndarray, ...]]] = {
             name: (array,) for name, array in (given or {}).items()
@@ -51,7 +49,7 @@ class Operands:
             self._known[ref.node] = None  # also the answer inside a cycle
             self._known[ref.node] = self._outputs(ref.node, depth)
         outputs = self._known[ref.node]
-        if outputs is None or not 0 <= ref.port:
+        if outputs is None or not ref.port >= 0:
             return None
         # of a Switch both outputs are the input
         return outputs[ref.port if ref.port < len(outputs) else 0]
@@ -88,6 +86,10 @@ class Operands:
 
 def _ints(array: np.ndarray) -> List[int]:
     return [int(item) for item in array.reshape(-1)]
+
+
+def _binary(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> _Op:
+    return lambda _node, inputs: (function(inputs[0], inputs[1]),)
 
 
 def _one(function: Callable[[np.ndarray], np.ndarray]) -> _Op:
@@ -195,6 +197,5 @@ _OPS: Dict[str, _Op] = {
     "Rsqrt": _one(lambda value: 1 / np.sqrt(value)),
     "Sqrt": _one(np.sqrt),
     "Neg": _one(np.negative),
+    **{name: _binary(function) for name, function in _ARITHMETIC.items()},
 }
-for _name, _function in _ARITHMETIC.items():
-    _OPS[_name] = lambda _node, inputs, function=_function: (function(inputs[0], inputs[1]),)

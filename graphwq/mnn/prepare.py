@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, replace
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.mnn import lint
-from graphwq.mnn.compress_params import Record
+from graphwq.mnn.compress_params import Key, Record
 from graphwq.mnn.lint import Layer
 from graphwq.mnn.stored import as_floats
 from graphwq.rewrite.plan import BAKE, DEQUANT, Plan, Whole
@@ -51,7 +51,7 @@ class Prepared:
             keep_float: also say of the other layers that they stay float, which is needed where the
                 command has bits of its own.
         """
-        found = {}
+        found: Dict[Key, Record] = {}
         for layer in self.layers:
             if layer.name and (layer.is_quantized or keep_float):
                 record = Record(layer.name, layer.subgraph, layer.num_bits, layer.block_size)
@@ -75,8 +75,8 @@ def prepare(
     Args:
         graph: a float graph, or one whose weights are stored as integers.
         plan: for this graph; its storage forms are replaced by ``storage``.
-        options: how to plan where there is no plan; weights that are larger as integers in a ``.pb``
-            are quantized too, since in a ``.mnn`` they are not.
+        options: how to plan where there is no plan; weights that are larger as integers in a
+            ``.pb`` are quantized too, since in a ``.mnn`` they are not.
         storage: ``bake`` or ``dequant``, the form in which the converter gets the weights.
 
     Raises:
@@ -86,10 +86,11 @@ def prepare(
     if storage not in STORAGES:
         raise InputError(f"MNN cannot read the storage {storage!r}: use {' or '.join(STORAGES)}")
     digest = graph.digest
-    if plan is not None and plan.graph_digest not in (None, digest):
+    made_for = digest if plan is None or plan.graph_digest is None else plan.graph_digest
+    if made_for != digest:
         raise InputError(
-            f"the plan was made for another graph (its digest is {plan.graph_digest[:12]}..., this "
-            f"graph's {digest[:12]}...): make a new plan"
+            f"the plan was made for another graph (its digest is {made_for[:12]}..., this graph's "
+            f"{digest[:12]}...): make a new plan"
         )
     if plan is None:
         graph = as_floats(graph)
