@@ -61,20 +61,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
-    """Tests marked ``tf`` are skipped, with the reason, where TensorFlow 1.15 cannot be had."""
-    try:
-        import importlib.util
-
-        missing = importlib.util.find_spec("tensorflow") is None
-    except (ImportError, ValueError):
-        missing = True
-    if missing:
-        mark = pytest.mark.skip(
-            reason="TensorFlow is not installed (it exists for Python 3.7 only)"
-        )
+    """Tests marked ``tf`` or ``mnn`` are skipped, with the reason, where that is not installed."""
+    needed = {
+        "tf": ("tensorflow", "TensorFlow is not installed (it exists for Python 3.7 only)"),
+        "mnn": ("_tools", "MNN is not installed: install graphwq[mnn]"),
+    }
+    for marker, (module, reason) in needed.items():
+        if _is_installed(module):
+            continue
         for item in items:
-            if "tf" in item.keywords:
-                item.add_marker(mark)
+            if marker in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _is_installed(module: str) -> bool:
+    import importlib.util
+
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 @pytest.fixture(scope="session")

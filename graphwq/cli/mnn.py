@@ -249,11 +249,9 @@ def _print_converted(arguments: argparse.Namespace, prepared: Prepared, result: 
     _print_float([check.layer for check in result.layers])
     output.print_skips(prepared.skips)
     if result.outputs:
-        columns = ("output", "quantized .mnn, dB>", "float .mnn, dB>", "")
-        compared = [_output_row(check) for check in result.outputs]
-        output.print_table(
-            "outputs of the .mnn against the .pb, on the same feeds", columns, compared
-        )
+        title = "outputs of the .mnn against the .pb, on the same feeds"
+        headings = ("output", "quantized, dB>", "float, dB>", "")
+        output.print_table(title, headings, [_output_row(check) for check in result.outputs])
     else:
         print(f"outputs not compared: {text.one_line(result.not_run)}")
     before = arguments.graph.stat().st_size
