@@ -139,7 +139,8 @@ def _convert(arguments: argparse.Namespace) -> int:
         output.print_json({**paths, **result.to_json()})
     else:
         _print_converted(arguments, prepared, result)
-    return 0 if result.passed else 1
+    uncompared = arguments.feeds is not None and not result.outputs
+    return 0 if result.passed and not uncompared else 1
 
 
 def _command(arguments: argparse.Namespace) -> int:

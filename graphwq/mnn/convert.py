@@ -26,8 +26,6 @@ from graphwq.mnn.prepare import Prepared
 class ConversionError(GraphWQError):
     """The converter made something else of the graph than was planned: nothing is written."""
 
-    exit_code = 1
-
 
 @dataclass(frozen=True)
 class Converted:
