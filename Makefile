@@ -7,7 +7,7 @@ BIN      := $(VENV)/bin
 JOBS     ?= 2
 PIP      := pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format types test-37 test-modern corpus golden fixtures bench fuzz clean
+.PHONY: demo test lint format types test-37 test-modern corpus corpus-mnn golden fixtures bench fuzz clean
 
 demo: $(VENV)/ready
 	@rm -rf out && mkdir -p out
@@ -50,6 +50,10 @@ endif
 # All real graphs at all widths; takes about half an hour.
 corpus: $(VENV)/ready
 	$(BIN)/python -m pytest -q -n $(JOBS) -m corpus --corpus-widths 2,3,4,5,6,7,8
+
+# All real graphs through the MNN converter at four widths; takes about half an hour.
+corpus-mnn: $(VENV)/ready
+	$(BIN)/python -m pytest -q -n $(JOBS) tests/mnn/test_corpus.py --mnn-widths 8,4,3,2
 
 golden: $(VENV)/ready
 	$(BIN)/python -m pytest -q -n $(JOBS) --update-golden

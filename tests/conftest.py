@@ -30,6 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--corpus-widths", default="8", help="bit widths of the whole-corpus tests: 8 or 2,3,...,8"
     )
+    parser.addoption(
+        "--mnn-widths", help="convert every graph of the corpus at these widths: 8,4,3,2"
+    )
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
 
 

@@ -66,9 +66,15 @@ def test_help_names_every_option() -> None:
             for action in parser._actions
             if isinstance(action.choices, dict) and command in action.choices
         ]
-        assert sub.description
-        for action in sub._actions:
-            assert action.help, (command, action.dest)
+        pending = [sub]
+        while pending:
+            current = pending.pop()
+            assert current.description
+            for action in current._actions:
+                if isinstance(action.choices, dict):  # commands of a command
+                    pending.extend(action.choices.values())
+                else:
+                    assert action.help, (command, action.dest)
 
 
 def test_version(capsys: Any) -> None:

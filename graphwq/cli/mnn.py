@@ -272,5 +272,7 @@ def _check_row(check: LayerCheck) -> Tuple[str, ...]:
 
 def _output_row(check: OutputCheck) -> Tuple[str, ...]:
     verdict = "as close" if check.passed else "NOT as close"
+    if check.is_float_wrong:
+        verdict = "MNN is WRONG for the float graph too"
     numbers = text.decibel(check.quantized_db), text.decibel(check.float_db)
     return (text.name(check.name), *numbers, verdict)
