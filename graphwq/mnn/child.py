@@ -128,6 +128,9 @@ def run(
     if status != 0 or not results.is_file():
         raise InputError(f"the MNN runtime cannot run the model: {_reason(log, status)}")
     with np.load(str(results), allow_pickle=False) as found:
+        for key, name in wanted.items():
+            if key not in found.files:
+                raise InputError(f"the MNN runtime gives no value for {name!r}")
         return {name: found[key] for key, name in wanted.items()}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -14,9 +14,10 @@ from graphwq.mnn.model import Model, Quantized
 
 #: The quantized model may be this much farther from its graph than the float model is from its own.
 MARGIN_DB = 3.0
-#: Above this (an error of 1e-6) two runtimes differ by float32 rounding and no more; how much
-#: varies by tens of dB from graph to graph, the quantized and the float one of a pair included.
-ROUNDING_DB = 120.0
+#: Above this (an error of 1e-5) two runtimes differ by float32 rounding and no more: how much
+#: varies by tens of dB from graph to graph, and the scale of a layer with a folded batch norm is
+#: rounded once for all its weights, which does not average out in a deep network.
+ROUNDING_DB = 100.0
 #: Below this the float model computes something else than its graph: MNN, not the quantization.
 WRONG_DB = 20.0
 
@@ -62,17 +63,24 @@ class OutputCheck:
         name: of the tensor.
         quantized_db: SQNR of the quantized ``.mnn`` against the quantized graph.
         float_db: SQNR of the float ``.mnn`` against the float graph.
+        baked_db: SQNR of the float ``.mnn`` of the *quantized* graph against that graph: what two
+            runtimes differ by where no code was made at all. Low bits can leave a network whose
+            outputs are small differences of large numbers, and rounding weighs more there. None
+            where it was not needed.
     """
 
     name: str
     quantized_db: float
     float_db: float
+    baked_db: Optional[float] = None
 
     @property
     def passed(self) -> bool:
         """Whether quantization cost nothing on the way: within the margin, or mere rounding."""
-        close = self.quantized_db >= min(self.float_db - MARGIN_DB, ROUNDING_DB)
-        return close and not self.is_float_wrong
+        bounds = [self.float_db - MARGIN_DB, ROUNDING_DB]
+        if self.baked_db is not None:
+            bounds.append(self.baked_db - MARGIN_DB)
+        return self.quantized_db >= min(bounds) and not self.is_float_wrong
 
     @property
     def is_float_wrong(self) -> bool:
@@ -85,6 +93,7 @@ class OutputCheck:
             "name": self.name,
             "quantized_db": _number(self.quantized_db),
             "float_db": _number(self.float_db),
+            "baked_db": None if self.baked_db is None else _number(self.baked_db),
             "passed": self.passed,
             "float_is_wrong": self.is_float_wrong,
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -17,6 +17,7 @@ from graphwq.mnn.compare import (
     OutputCheck,
     check_layers,
     check_outputs,
+    sqnr_db,
     unplanned,
 )
 from graphwq.mnn.model import Model
@@ -180,4 +181,28 @@ def _compare(
     except (InputError, MissingDependencyError) as error:
         return [], str(error)
     checks = check_outputs(pairs[0], pairs[1])
+    if not all(check.passed or check.is_float_wrong for check in checks):
+        checks = _with_baked(prepared, checks, pairs[0][0], fed, folder)
     return checks, "" if checks else "no output has the same size in both runtimes"
+
+
+def _with_baked(
+    prepared: Prepared,
+    checks: Sequence[OutputCheck],
+    reference: Mapping[str, np.ndarray],
+    fed: Mapping[str, np.ndarray],
+    folder: Path,
+) -> List[OutputCheck]:
+    """The same checks with what the float model of the quantized graph differs by."""
+    path = _model(prepared.result.graph, folder / "baked", ())
+    found = model.read(path)
+    inputs = runtime.by_mnn_name(found, fed)
+    names = [check.name for check in checks]
+    values = child.run(path, inputs, [runtime.mnn_name(name) for name in names], folder)
+    return [
+        replace(
+            check,
+            baked_db=sqnr_db(reference[check.name], values[runtime.mnn_name(check.name)]),
+        )
+        for check in checks
+    ]

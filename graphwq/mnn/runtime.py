@@ -48,6 +48,20 @@ def runnable(model: Model, feeds: Mapping[str, np.ndarray]) -> str:
     return f"{inside[0]!r} is fed, which is no input of the model" if inside else ""
 
 
+def by_mnn_name(model: Model, feeds: Mapping[str, np.ndarray]) -> Arrays:
+    """The feeds of a model's inputs.
+
+    Raises:
+        InputError: one is of a type that MNN does not take.
+    """
+    named = {mnn_name(name): array for name, array in feeds.items()}
+    inputs = {name: named[name] for name in model.inputs}
+    unfit = [name for name, array in inputs.items() if array.dtype.kind not in "fiub"]
+    if unfit:
+        raise InputError(f"MNN cannot be fed {inputs[unfit[0]].dtype} ({unfit[0]})")
+    return inputs
+
+
 def run_both(
     graph: Graph,
     model_path: Path,
@@ -66,11 +80,7 @@ def run_both(
 
     with Runner(graph) as runner:
         reference = runner.run(outputs, feeds)
-    by_name = {mnn_name(name): array for name, array in feeds.items()}
-    inputs = {name: by_name[name] for name in model.inputs}
-    unfit = [name for name, array in inputs.items() if array.dtype.kind not in "fiub"]
-    if unfit:
-        raise InputError(f"MNN cannot be fed {inputs[unfit[0]].dtype} ({unfit[0]})")
+    inputs = by_mnn_name(model, feeds)
     names = [mnn_name(name) for name in outputs]
     found = child.run(model_path, inputs, names, folder)
     return reference, {name: found[mnn_name(name)] for name in outputs}
