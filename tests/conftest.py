@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item
         if _is_installed(module):
             continue
         for item in items:
-            if marker in item.keywords:
+            if item.get_closest_marker(marker) is not None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
