@@ -30,6 +30,8 @@ _PUBLIC = {
     "Survey": "graphwq.survey.sites",
     "UnsupportedError": "graphwq.errors",
     "WeightSite": "graphwq.survey.sites",
+    "convert_mnn": "graphwq.mnn.api",
+    "lint_mnn": "graphwq.mnn.api",
     "load": "graphwq.graphdef.source",
     "locate": "graphwq.survey.locate",
     "plan": "graphwq.api",

@@ -3,7 +3,7 @@
 From the float model the answer is exact up to padding: what is not a weight does not change.
 Without the converter the part around the weights (ops, names, small constants) is estimated from
 the graph: each op of the model takes about 60 bytes, its name twice, and 4 bytes for each tensor it
-reads or writes; a MatMul brings the 16 ops along that shape its input and output. The costs were
+reads or writes; a MatMul brings the ops along that shape its input and output. The costs were
 fitted to conversions with MNN 3.6.0; weights, scales and biases are exact either way.
 """
 
@@ -24,7 +24,8 @@ _FILE = 190
 _OP = 60
 _LAYER = 124
 _RECORD, _FIRST_RECORD = 54, 44
-_MATMUL_OPS = 1560
+_MATMUL_OPS = 1000
+_FIRST_MATMUL = 850
 _CONVERT = 50
 _MAX_FUSED = 20
 #: Ops whose constant second (or first) input becomes a parameter.
@@ -95,7 +96,8 @@ class _Structure:
 
     def nbytes(self) -> int:
         """Everything but the weights of the layers."""
-        return sum(self._cost(node) for node in self._view.nodes.values())
+        shared = _FIRST_MATMUL if any(layer.op == MATMUL for layer in self._layers.values()) else 0
+        return shared + sum(self._cost(node) for node in self._view.nodes.values())
 
     def _cost(self, node: Node) -> int:
         if node.op in PASS_OPS or node.name in self._fused or node.op == "NoOp":
@@ -131,7 +133,10 @@ class _Structure:
         """Whether some op that is left reads the constant as an input."""
         pending, seen = [node.name], {node.name}
         while pending:
-            for use in self._view.uses(pending.pop()):
+            uses = list(self._view.uses(pending.pop()))
+            if not uses:
+                return True  # an output of the graph, such as what an optimizer left behind
+            for use in uses:
                 if use.slot == CONTROL or use.node.name in seen or use.node.name in self._fused:
                     continue
                 if use.node.op in PASS_OPS:

@@ -370,3 +370,19 @@ def test_rounding_of_the_quantized_graph() -> None:
     assert not compare.OutputCheck("y:0", 86.0, 111.0).passed
     assert compare.OutputCheck("y:0", 86.0, 111.0, 88.9).passed
     assert not compare.OutputCheck("y:0", 86.0, 111.0, 89.1).passed
+
+
+def test_the_functions_of_the_package(tmp_path: Path) -> None:
+    """graphwq.lint_mnn and graphwq.convert_mnn: from a path, with the options of graphwq.plan."""
+    source, target = FIXTURES / "digits_mlp.pb", tmp_path / "out.mnn"
+    report = graphwq.lint_mnn(source, 4, rules=(graphwq.Rule("output*", 8),))
+    assert [layer.num_bits for layer in report.layers] == [4, 4, 8]
+    result = graphwq.convert_mnn(source, target, 4, rules=(graphwq.Rule("output*", 8),))
+    assert target.read_bytes() == result.data
+    assert abs(report.predicted_nbytes / len(result.data) - 1) < 0.02
+    with pytest.raises(InputError, match="exists"):
+        graphwq.convert_mnn(source, target)
+    plan = graphwq.plan(source, 2, keep_larger=True)
+    again = graphwq.convert_mnn(graphwq.load(source), target, plan=plan, force=True)
+    assert len(again.data) < len(result.data)
+    assert graphwq.lint_mnn(source, use_converter=False).float_nbytes == 0
