@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         )
     for name in _OURS:
         action = actions.add_parser(name, description="Called by git.")
-        action.add_argument("files", nargs="*")
+        action.add_argument("files", nargs="*", help="what git gives a driver")
 
 
 def run(arguments: argparse.Namespace) -> int:
