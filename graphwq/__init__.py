@@ -11,6 +11,8 @@ from typing import Any, List
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "ArgumentError": "graphwq.errors",
+    "CallOrderError": "graphwq.errors",
     "Graph": "graphwq.graphdef.graph",
     "GraphWQError": "graphwq.errors",
     "InputError": "graphwq.errors",
@@ -29,6 +31,7 @@ _PUBLIC = {
     "Skip": "graphwq.survey.sites",
     "Survey": "graphwq.survey.sites",
     "UnsupportedError": "graphwq.errors",
+    "WeightQuantizer": "graphwq.tf1.quantizer",
     "WeightSite": "graphwq.survey.sites",
     "convert_mnn": "graphwq.mnn.api",
     "lint_mnn": "graphwq.mnn.api",
@@ -37,6 +40,7 @@ _PUBLIC = {
     "plan": "graphwq.api",
     "quantize": "graphwq.api",
     "save": "graphwq.graphdef.source",
+    "strip_wq_ops": "graphwq.tf1.strip",
 }
 
 #: Packages that are also the function they are named after.

@@ -17,6 +17,14 @@ class InputError(GraphWQError):
     """A file or an argument is wrong; the user can mend it."""
 
 
+class ArgumentError(InputError, ValueError):
+    """A wrong argument or graph of the training API, which other code catches as a ValueError."""
+
+
+class CallOrderError(InputError, RuntimeError):
+    """A call of the training API at the wrong time, which other code catches as a RuntimeError."""
+
+
 class UnsupportedError(GraphWQError):
     """The input is legal, but graphwq cannot do this with it."""
 

@@ -20,7 +20,7 @@ _MAY_IMPORT: Dict[str, Set[str]] = {
     "quant": {"errors"},
     "survey": {"errors", "graphdef"},
     "rewrite": {"errors", "graphdef", "quant", "survey"},
-    "tf1": {"errors", "graphdef"},
+    "tf1": {"errors", "text", "graphdef", "quant", "survey", "rewrite", "api", "mnn"},
     "diff": {"errors", "text", "graphdef", "quant", "survey", "rewrite"},
     "verify": {"errors", "text", "graphdef", "quant", "survey", "rewrite", "diff", "verification"},
     "verification": {"errors", "graphdef", "rewrite", "verify", "tf1"},

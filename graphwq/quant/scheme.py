@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Tuple, Union
+from typing import Any, Dict, Tuple, Type, Union
 
 import numpy as np
 
@@ -84,11 +84,11 @@ def max_code(num_bits: int) -> int:
     return (1 << (num_bits - 1)) - 1
 
 
-def check_num_bits(num_bits: int) -> None:
-    """Raise InputError unless ``num_bits`` is a whole number in 2..8."""
+def check_num_bits(num_bits: int, error: Type[InputError] = InputError) -> None:
+    """Raise ``error`` unless ``num_bits`` is a whole number in 2..8."""
     whole = isinstance(num_bits, (int, np.integer)) and not isinstance(num_bits, bool)
     if not whole or not MIN_BITS <= num_bits <= MAX_BITS:
-        raise InputError(f"bits must be a whole number from 2 to 8, not {num_bits!r}")
+        raise error(f"bits must be a whole number from 2 to 8, not {num_bits!r}")
 
 
 @dataclass(frozen=True)
