@@ -28,7 +28,7 @@ def fold(graph: Graph, tensors: Sequence[str], outputs: Sequence[str]) -> Graph:
         InputError: TensorFlow cannot compute one of them.
     """
     nodes = {node.name: node for node in graph.nodes}
-    replaced: Dict[str, List[Node]] = {}
+    replaced: Dict[str, Sequence[Node]] = {}
     for tensor in tensors:
         name = TensorRef.parse(tensor).node
         if name in nodes and name not in replaced:

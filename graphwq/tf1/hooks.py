@@ -28,7 +28,7 @@ class WeightQuantizerHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[mi
 
 
 class WeightQuantizerSaverListener(tf.compat.v1.train.CheckpointSaverListener):  # type: ignore[misc]
-    """Calls ``update`` before each checkpoint, which TensorFlow writes before hooks have their turn.
+    """Calls ``update`` before each checkpoint: TensorFlow writes it before hooks have their turn.
 
     Without it a pruned weight may be saved in the state between the optimizer and ``update``.
     """

@@ -57,10 +57,8 @@ def fake_quant(tensor: Any, reduced: Sequence[int], bits: int, epsilon: float = 
     scale = tf.cast(absmax / top, tf.float32)
     if dtype == tf.float64:  # the nearest scale that the MNN converter derives again
         scale = (scale * top) / top
-    if epsilon:
-        scale = scale + epsilon
-    else:
-        scale = tf.where(scale < _SMALLEST, tf.ones_like(scale), scale)
+    guarded = tf.where(scale < _SMALLEST, tf.ones_like(scale), scale) if not epsilon else None
+    scale = scale + epsilon if guarded is None else guarded
     with tf.get_default_graph().gradient_override_map({"Round": "Identity"}):
         rounded = tf.round(work / tf.cast(scale, work.dtype.base_dtype))
     codes = tf.cast(tf.clip_by_value(rounded, -top, top), tf.float32)

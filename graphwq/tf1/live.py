@@ -1,4 +1,4 @@
-"""Working on a live tf.Graph: TensorFlow as the user's program has it, where new ops go, sessions."""
+"""Working on a live tf.Graph: TensorFlow as the program has it, where new ops go, sessions."""
 
 from __future__ import annotations
 

@@ -26,9 +26,9 @@ def gradient_op(graph: Any) -> Optional[Any]:
         if op.type in _NO_GRADIENTS:
             continue
         made_by_gradients = getattr(op, "_original_op", None) is not None
-        if made_by_gradients or _GRADIENT_TYPE.search(op.type) or _GRADIENT_NAME.search(op.name):
-            if mark_of(op, MARK) is None:
-                return op
+        found = made_by_gradients or _GRADIENT_TYPE.search(op.type)
+        if (found or _GRADIENT_NAME.search(op.name)) and mark_of(op, MARK) is None:
+            return op
     return None
 
 

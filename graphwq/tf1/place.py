@@ -56,8 +56,8 @@ def _place_rows(
 ) -> Inserted:
     """Gather(table, ids) becomes Gather(fake_quant(rows), range), rows = table[ids].
 
-    The output of the op stays the tensor that the program holds, its gradient stays sparse, and only
-    the rows in use are computed.
+    The output of the op stays the tensor that the program holds, the gradient of the table stays
+    sparse, and only the rows in use are computed.
     """
     tf = tensorflow()
     ((gather, slot),) = insertion.edges

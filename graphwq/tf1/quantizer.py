@@ -1,4 +1,4 @@
-"""WeightQuantizer: weights of a live TensorFlow 1 graph are trained on the grid they will ship on."""
+"""WeightQuantizer: a live TensorFlow 1 graph is trained on the grid that it will ship on."""
 
 from __future__ import annotations
 
@@ -55,8 +55,7 @@ class WeightQuantizer:
         debug_info: bool = False,
         epsilon: float = 0.0,
     ) -> None:
-        if isinstance(bits, float) and bits.is_integer():
-            bits = int(bits)
+        bits = int(bits) if bits in range(10) else bits
         check_num_bits(bits, ArgumentError)
         self.graph = tensorflow().get_default_graph() if graph is None else graph
         self.bits = bits
@@ -65,7 +64,7 @@ class WeightQuantizer:
         self._initialized = False
         if strip.has_quantizer(self.graph):
             raise CallOrderError(
-                "the graph has a WeightQuantizer already: call strip_wq_ops before you build another"
+                "the graph has a WeightQuantizer already: call strip_wq_ops before building another"
             )
         check_no_gradients(self.graph)
         found = find(self.graph)

@@ -10,7 +10,7 @@ graph; it is quantized where the op reads it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Set, Tuple
 
 from graphwq.survey.locate import locate_in
 from graphwq.survey.optable import GATHER_OPS, WEIGHT_INPUTS

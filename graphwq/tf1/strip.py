@@ -9,7 +9,7 @@ a live tf.Graph cannot forget ops).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 from weakref import WeakSet
 
 from graphwq.graphdef.graph import Graph
@@ -106,7 +106,7 @@ def strip_graph(graph: Graph) -> Graph:
     kinds = {name: _text(node, OUTPUT_MARK) for name, node in nodes.items()}
     kinds = {name: kind for name, kind in kinds.items() if kind}
     gone = {name for name, node in nodes.items() if MARK in node.attr_bytes()}
-    replaced: Dict[str, List[Node]] = {name: [] for name in gone}
+    replaced: Dict[str, Sequence[Node]] = {name: [] for name in gone}
     for name, node in nodes.items():
         if name not in gone:
             inputs = _original_names(node, nodes, kinds)
