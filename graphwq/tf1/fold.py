@@ -57,7 +57,7 @@ def _needed(nodes: Dict[str, Node], names: Sequence[str]) -> Set[str]:
 
 def _folded(nodes: Dict[str, Node], graph: Graph, node: Node, tensor: str) -> List[Node]:
     """A Const in place of ``node``; in a loop, one outside of it that enters as ``node``."""
-    alone = {name: _outside(item) for name, item in nodes.items()}
+    alone = {name: _outside(nodes, item) for name, item in nodes.items()}
     kept = _needed(alone, [node.name])
     part = graph.edited({"": {name: [alone[name]] if name in kept else [] for name in nodes}})
     with Runner(part) as runner:
@@ -79,14 +79,21 @@ def _const(name: str, dtype: int, value: np.ndarray, device: str) -> Node:
     return new_const(name, dtype, value.shape, value, device=device)
 
 
-def _outside(node: Node) -> Node:
+def _outside(nodes: Dict[str, Node], node: Node) -> Node:
     """The node without control inputs; doors into loops and branches hand their value on."""
+    inputs = tuple(_single(nodes, name) for name in node.data_inputs)
     if node.op in _LEADING_IN:
         attrs = {"T": node.attr_bytes()["T"]}
-        return new_node(node.name, "Identity", node.data_inputs[:1], attrs, node.device)
-    if not node.control_inputs:
+        return new_node(node.name, "Identity", inputs[:1], attrs, node.device)
+    if inputs == node.inputs:
         return node
-    return new_node(node.name, node.op, node.data_inputs, node.attr_bytes(), node.device)
+    return new_node(node.name, node.op, inputs, node.attr_bytes(), node.device)
+
+
+def _single(nodes: Dict[str, Node], name: str) -> str:
+    """An input; of a door (a Switch has two outputs) the only one."""
+    source = TensorRef.parse(name).node
+    return source if nodes[source].op in _LEADING_IN else name
 
 
 def _doors(nodes: Dict[str, Node], node: Node) -> List[Node]:

@@ -54,12 +54,27 @@ def fake_quant(tensor: Any, reduced: Sequence[int], bits: int, epsilon: float = 
     dtype = tensor.dtype.base_dtype
     work = tf.cast(tensor, tf.float32) if dtype == tf.float16 else tensor
     absmax = tf.reduce_max(tf.abs(work), axis=tuple(reduced), keepdims=True)
-    scale = tf.cast(absmax / top, tf.float32)
-    if dtype == tf.float64:  # the nearest scale that the MNN converter derives again
-        scale = (scale * top) / top
-    guarded = tf.where(scale < _SMALLEST, tf.ones_like(scale), scale) if not epsilon else None
-    scale = scale + epsilon if guarded is None else guarded
+    scale = _with_epsilon(absmax, top, epsilon) if epsilon else _exact(absmax, top)
     with tf.get_default_graph().gradient_override_map({"Round": "Identity"}):
         rounded = tf.round(work / tf.cast(scale, work.dtype.base_dtype))
     codes = tf.cast(tf.clip_by_value(rounded, -top, top), tf.float32)
     return FakeQuant(scale, codes, tf.cast(codes * scale, dtype))
+
+
+def _with_epsilon(absmax: Any, top: float, epsilon: float) -> Any:
+    """As mnncompress writes it; TensorFlow's optimizer makes absmax * (1 / top) of it."""
+    return tensorflow().cast(absmax / top, "float32") + epsilon
+
+
+def _exact(absmax: Any, top: float) -> Any:
+    """fl(absmax / T), as graphwq.quant.scale and the MNN converter compute it.
+
+    The optimizer replaces a division by a constant by a product with its reciprocal, which differs
+    in the last bit; DivNoNan it leaves alone. A float32 quotient is a scale that the converter
+    derives again; a rounded float64 one becomes so by going once through the converter's formula.
+    """
+    tf = tensorflow()
+    scale = tf.cast(tf.div_no_nan(absmax, tf.constant(top, absmax.dtype)), tf.float32)
+    if absmax.dtype == tf.float64:
+        scale = tf.div_no_nan(scale * top, tf.constant(top))
+    return tf.where(scale < _SMALLEST, tf.ones_like(scale), scale)
