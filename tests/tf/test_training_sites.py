@@ -399,6 +399,87 @@ def tensordot() -> Net:
     return Net(tf.tensordot(x, variable("w", [6, 8]), 1, name="out"), feeds)
 
 
+@case
+def keras_conv2d() -> Net:
+    """mnncompress: TypeError on construction."""
+    tf = tensorflow()
+    x, feeds = fed((8, 8, 4))
+    return Net(_pooled(tf.keras.layers.Conv2D(8, 3)(x)), feeds)
+
+
+@case
+def keras_separable() -> Net:
+    """Depthwise and pointwise kernel. mnncompress: TypeError on construction."""
+    tf = tensorflow()
+    x, feeds = fed((8, 8, 4))
+    return Net(_pooled(tf.keras.layers.SeparableConv2D(8, 3, depth_multiplier=2)(x)), feeds)
+
+
+@case
+def keras_dense() -> Net:
+    """mnncompress: skipped silently, 0 weights."""
+    tf = tensorflow()
+    x, feeds = fed((16,))
+    return Net(tf.identity(tf.keras.layers.Dense(8, name="d")(x), name="out"), feeds)
+
+
+@case
+def keras_dense_on_sequences() -> Net:
+    """Dense on rank 3 is a tensordot. mnncompress: skipped silently."""
+    tf = tensorflow()
+    x, feeds = fed((5, 16))
+    return Net(tf.identity(tf.keras.layers.Dense(8, name="d")(x), name="out"), feeds)
+
+
+@case
+def keras_embedding() -> Net:
+    """mnncompress: not quantized."""
+    tf = tensorflow()
+    rows, feeds = ids("ids", 30, 5)
+    return Net(tf.identity(tf.keras.layers.Embedding(30, 8)(rows), name="out"), feeds)
+
+
+def _zeros(x: Any, count: int) -> Any:
+    """Initial states; TensorFlow 1.15 cannot make them itself with a numpy from 1.20 on."""
+    return [tensorflow().tile(x[:, 0, :1] * 0, [1, 8])] * count
+
+
+@case
+def keras_lstm() -> Net:
+    """Its kernels are read, split and sliced in a while loop. mnncompress: TypeError."""
+    tf = tensorflow()
+    x, feeds = fed((5, 6))
+    return Net(
+        tf.identity(tf.keras.layers.LSTM(8)(x, initial_state=_zeros(x, 2)), name="out"), feeds
+    )
+
+
+@case
+def keras_gru() -> Net:
+    """mnncompress: TypeError on construction."""
+    tf = tensorflow()
+    x, feeds = fed((5, 6))
+    return Net(
+        tf.identity(tf.keras.layers.GRU(8)(x, initial_state=_zeros(x, 1)), name="out"), feeds
+    )
+
+
+@case
+def layers_conv1d() -> Net:
+    """tf.layers.conv1d. mnncompress: InvalidArgumentError."""
+    tf = tensorflow()
+    x, feeds = fed((12, 4))
+    return Net(_pooled(tf.layers.conv1d(x, 8, 3)), feeds)
+
+
+@case
+def layers_dense() -> Net:
+    """tf.layers.dense: a reference variable, MatMul and BiasAdd. Works in mnncompress."""
+    tf = tensorflow()
+    x, feeds = fed((16,))
+    return Net(tf.identity(tf.layers.dense(x, 8), name="out"), feeds)
+
+
 @pytest.mark.parametrize("name", _CASES)
 def test_case(name: str, tmp_path: Path) -> None:
     """Training, export, ``graphwq quantize``, strip and resume agree; see ``training.check``."""
