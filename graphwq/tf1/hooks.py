@@ -30,7 +30,9 @@ class WeightQuantizerHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[mi
 class WeightQuantizerSaverListener(tf.compat.v1.train.CheckpointSaverListener):  # type: ignore[misc]
     """Calls ``update`` before each checkpoint: TensorFlow writes it before hooks have their turn.
 
-    Without it a pruned weight may be saved in the state between the optimizer and ``update``.
+    Without it a pruned weight may be saved in the state between the optimizer and ``update``. In a
+    model_fn: ``training_chief_hooks=[tf.train.CheckpointSaverHook(folder, save_steps=1000,
+    listeners=[quantizer.saver_listener()])]``.
     """
 
     def __init__(self, quantizer: Any) -> None:
@@ -39,6 +41,7 @@ class WeightQuantizerSaverListener(tf.compat.v1.train.CheckpointSaverListener): 
     def before_save(self, session: Any, global_step_value: Any) -> None:
         """Called by TensorFlow."""
         del global_step_value
+        self._quantizer.attach(session)  # the first checkpoint is written before the first step
         self._quantizer.update(session)
 
 

@@ -20,14 +20,18 @@ _NO_GRADIENTS = ("StopGradient", "PreventGradient")
 _GRADIENT_NAME = re.compile(r"(^|/)gradients(_\d+)?/(.*/)?[^/]+_grad(_\d+)?/")
 
 
+def is_gradient(name: str, op_type: str) -> bool:
+    """Whether name or type of an op tell that it belongs to a gradient or an optimizer."""
+    if op_type in _NO_GRADIENTS:
+        return False
+    return bool(_GRADIENT_TYPE.search(op_type) or _GRADIENT_NAME.search(name))
+
+
 def gradient_op(graph: Any) -> Optional[Any]:
     """The first op that belongs to a gradient or an optimizer, or None."""
     for op in graph.get_operations():
-        if op.type in _NO_GRADIENTS:
-            continue
         made_by_gradients = getattr(op, "_original_op", None) is not None
-        found = made_by_gradients or _GRADIENT_TYPE.search(op.type)
-        if (found or _GRADIENT_NAME.search(op.name)) and mark_of(op, MARK) is None:
+        if (made_by_gradients or is_gradient(op.name, op.type)) and mark_of(op, MARK) is None:
             return op
     return None
 

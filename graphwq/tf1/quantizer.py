@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 from graphwq.errors import ArgumentError, CallOrderError
+from graphwq.graphdef.atomic import check_output
 from graphwq.graphdef.source import save
 from graphwq.quant.scheme import check_num_bits
 from graphwq.survey.sites import Skip
@@ -160,6 +161,7 @@ class WeightQuantizer:
             ArgumentError: an unknown output.
             InputError: the graph cannot be frozen, or the file exists or cannot be written.
         """
+        check_output(Path(path), (), force)
         insertions = [item.insertion for item in self.inserted]
         made = export(self.graph, sess, output_names, insertions, self.bits if bake else None)
         return save(made, path, force)

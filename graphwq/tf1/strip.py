@@ -17,6 +17,7 @@ from graphwq.graphdef.node import Node, TensorRef, new_node
 from graphwq.survey.optable import GATHER_OPS
 from graphwq.tf1.flag import turn
 from graphwq.tf1.live import MARK, OUTPUT_MARK, mark_of, snapshot, tensorflow
+from graphwq.tf1.order import is_gradient
 from graphwq.tf1.place import ROWS_OUTPUT
 
 #: op, input, the tensor that it read before stripping
@@ -92,8 +93,8 @@ def remember(graph: Any, session: Any) -> None:
 def stripped_graph_def(graph: Optional[Any] = None) -> Any:
     """A GraphDef of the float graph, without a trace of the quantizer.
 
-    Ops that were built on top of the quantized weights (gradients, training) are left out with it.
-    The live graph is not changed.
+    Gradients and optimizers, which were built on top of it, are left out as well. The live graph is
+    not changed.
     """
     tf = tensorflow()
     graph = tf.get_default_graph() if graph is None else graph
@@ -105,7 +106,11 @@ def strip_graph(graph: Graph) -> Graph:
     nodes = {node.name: node for node in graph.nodes}
     kinds = {name: _text(node, OUTPUT_MARK) for name, node in nodes.items()}
     kinds = {name: kind for name, kind in kinds.items() if kind}
-    gone = {name for name, node in nodes.items() if MARK in node.attr_bytes()}
+    gone = {
+        name
+        for name, node in nodes.items()
+        if MARK in node.attr_bytes() or is_gradient(name, node.op)
+    }
     replaced: Dict[str, Sequence[Node]] = {name: [] for name in gone}
     for name, node in nodes.items():
         if name not in gone:
@@ -119,7 +124,7 @@ def strip_graph(graph: Graph) -> Graph:
 
 
 def _hanging(nodes: Dict[str, Node], gone: Set[str]) -> Set[str]:
-    """The nodes that still need a node which is gone, and those that need these, and so on."""
+    """The nodes that are gone, those that need one of them, and so on."""
     users: Dict[str, List[str]] = {}
     for name, node in nodes.items():
         for item in node.inputs:
