@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
+from weakref import ref
 
 from graphwq.errors import ArgumentError, CallOrderError
 from graphwq.graphdef.atomic import check_output
@@ -13,6 +14,7 @@ from graphwq.quant.scheme import check_num_bits
 from graphwq.survey.sites import Skip
 from graphwq.text import name as printable_name
 from graphwq.tf1 import strip
+from graphwq.tf1.compress import closing_nodes, save_compress_params
 from graphwq.tf1.export import export
 from graphwq.tf1.flag import new_flag
 from graphwq.tf1.live import tensorflow
@@ -63,6 +65,8 @@ class WeightQuantizer:
         self.sparsity: Dict[str, float] = {}
         self._debug = debug_info
         self._initialized = False
+        self._session: Callable[[], Optional[Any]] = lambda: None
+        self._outputs: Union[str, Sequence[str]] = ()
         if strip.has_quantizer(self.graph):
             raise CallOrderError(
                 "the graph has a WeightQuantizer already: call strip_wq_ops before building another"
@@ -109,7 +113,7 @@ class WeightQuantizer:
             self._initialized = True
             for weight, part in self.sparsity.items():
                 self._say(f"{printable_name(weight)}: {part:.1%} zeros")
-        strip.remember(self.graph, sess)
+        self._know(sess)
 
     def update(self, sess: Any) -> None:
         """Set pruned weights to zero again; call after each training step.
@@ -123,7 +127,7 @@ class WeightQuantizer:
             raise CallOrderError(
                 "call WeightQuantizer.init(sess) before update, and before training"
             )
-        strip.remember(self.graph, sess)
+        self._know(sess)
         if strip.is_stripped(self.graph):
             self.resume_wq_ops(sess)
         self._masks.apply(sess)
@@ -164,7 +168,44 @@ class WeightQuantizer:
         check_output(Path(path), (), force)
         insertions = [item.insertion for item in self.inserted]
         made = export(self.graph, sess, output_names, insertions, self.bits if bake else None)
+        self._outputs = output_names
         return save(made, path, force)
+
+    def save_compress_params(
+        self,
+        filename: Union[str, Path],
+        append: bool = False,
+        sess: Optional[Any] = None,
+        output_names: Union[str, Sequence[str]] = (),
+    ) -> None:
+        """Write the MNN compression file: the bits of each layer, by the converter's name for it.
+
+        Args:
+            filename: JSON where it ends in ``json``, else binary. An existing file is replaced.
+            append: add to what the file holds, for example a pruner's records.
+            sess: holds the trained values; the session of ``init`` and ``update`` if not given.
+            output_names: what the pb that is converted computes; as in the last ``export``, or the
+                nodes that nothing uses, if not given.
+
+        Raises:
+            CallOrderError: ``init`` was not called, or its session is gone and none is given.
+            InputError: the graph cannot be frozen, or the file cannot be read or written.
+        """
+        if not self._initialized:
+            raise CallOrderError("call WeightQuantizer.init(sess) before save_compress_params")
+        session = sess if sess is not None else self._session()
+        if session is None or strip.is_closed(session):
+            raise CallOrderError(
+                "save_compress_params reads the trained weights, but the session of init is "
+                "closed: call it before that, or give another session (sess=...)"
+            )
+        outputs = output_names or self._outputs
+        if not outputs:
+            used = [op.name for item in self.inserted for op, _ in item.insertion.edges]
+            outputs = closing_nodes(strip.stripped_graph_def(self.graph), used)
+        insertions = [item.insertion for item in self.inserted]
+        frozen = export(self.graph, session, outputs, insertions, None)
+        save_compress_params(frozen, self.bits, Path(filename), append)
 
     def hook(self) -> Any:
         """A SessionRunHook for MonitoredTrainingSession and Estimator."""
@@ -183,6 +224,10 @@ class WeightQuantizer:
         from graphwq.tf1.hooks import WeightQuantizerCallback
 
         return WeightQuantizerCallback(self)
+
+    def _know(self, sess: Any) -> None:
+        self._session = ref(sess)
+        strip.remember(self.graph, sess)
 
     def _say(self, text: str) -> None:
         if self._debug:

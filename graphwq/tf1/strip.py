@@ -195,12 +195,11 @@ def _turn_all(graph: Any, session: Optional[Any], to: str) -> None:
     sessions = [item for item in _state(graph).sessions if item is not session]
     sessions += [item for item in (session, tensorflow().get_default_session()) if item is not None]
     for known in {id(item): item for item in sessions}.values():
-        if known.graph is graph and not _is_closed(known):
+        if known.graph is graph and not is_closed(known):
             turn(graph, known, to)
 
 
-def _is_closed(session: Any) -> bool:
-    should_stop = getattr(session, "should_stop", None)
-    if should_stop is not None:
-        return bool(session._is_closed()) or bool(should_stop())
-    return bool(getattr(session, "_closed", False))
+def is_closed(session: Any) -> bool:
+    """Whether a session (or MonitoredSession) has been closed."""
+    monitored = getattr(session, "_is_closed", None)
+    return bool(getattr(session, "_closed", False) if monitored is None else monitored())

@@ -48,7 +48,7 @@ def _step(output: Any) -> Any:
 def test_monitored_training_session(resource: bool, with_hook: bool, tmp_path: Path) -> None:
     """mnncompress: init fails, because the graph is finalized.
 
-    The calls can be made by hand, or by a hook. ``update`` runs behind the hooks' backs: a hook that
+    The calls can be made by hand, or by a hook. ``update`` runs behind the hooks' backs: one that
     stops after five steps counts the steps of the optimizer only.
     """
     tf = tensorflow()

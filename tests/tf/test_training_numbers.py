@@ -1,4 +1,4 @@
-"""The arithmetic of the fake-quantization: forward the grid of graphwq.quant, backward as written."""
+"""The arithmetic of the fake-quantization: the grid of graphwq.quant, and its gradient."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BITS = range(2, 9)
 
 
 def _run(weight: np.ndarray, bits: int, epsilon: float = 0.0) -> Tuple[np.ndarray, ...]:
-    """(scale, codes, value) of a weight [n, channels], as a session with all optimizers computes."""
+    """(scale, codes, value) of a weight [n, channels], in a session with all optimizers on."""
     tf = tensorflow()
     with tf.Graph().as_default():
         given = tf.placeholder(weight.dtype, weight.shape)
@@ -64,7 +64,7 @@ def test_the_scale_is_the_quotient(bits: int) -> None:
 
 
 def test_small_and_zero_groups() -> None:
-    """All-zero and subnormal groups have scale 1 and codes 0, without NaN; a lone value survives."""
+    """All-zero and subnormal groups have scale 1 and codes 0, without NaN."""
     tiny = np.float32(1e-40)
     weight = np.array([[0, tiny, 1e-30, 0.5], [0, -tiny, 0, 0]], np.float32)
     scale, codes, value = _run(weight, 4)

@@ -42,7 +42,7 @@ def _float(trained: Trained) -> np.ndarray:
 
 
 def test_evaluation_in_the_same_session() -> None:
-    """mnncompress: still the quantized numbers, since TensorFlow 1 ignores edges of ops it has run."""
+    """mnncompress: still the quantized numbers (TensorFlow 1 ignores new edges of ops it has run)."""
     trained = train(_net)
     quantized, plain = trained.run(), _float(trained)
     assert not np.allclose(quantized, plain, rtol=1e-3)
