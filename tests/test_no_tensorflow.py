@@ -131,5 +131,13 @@ except MissingDependencyError as error:
     assert "graphwq[tf]" in str(error), error
 else:
     raise AssertionError("no error")
+from graphwq import WeightQuantizer, strip_wq_ops
+for call in (WeightQuantizer, strip_wq_ops):
+    try:
+        call()
+    except MissingDependencyError as error:
+        assert "graphwq[tf]" in str(error), error
+    else:
+        raise AssertionError("no error")
 """
     assert "graphwq.tf1.session" in _loaded(body, files["graph"], files["out"])

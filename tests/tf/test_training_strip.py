@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commandline import process
 
 import graphwq
 from graphwq import ArgumentError, InputError, WeightQuantizer, strip_wq_ops
@@ -42,7 +43,7 @@ def _float(trained: Trained) -> np.ndarray:
 
 
 def test_evaluation_in_the_same_session() -> None:
-    """mnncompress: still the quantized numbers (TensorFlow 1 ignores new edges of ops it has run)."""
+    """mnncompress: still the quantized numbers (TensorFlow 1 ignores edges of ops it has run)."""
     trained = train(_net)
     quantized, plain = trained.run(), _float(trained)
     assert not np.allclose(quantized, plain, rtol=1e-3)
@@ -198,6 +199,39 @@ def test_exported_weights_are_on_their_grid(tmp_path: Path) -> None:
     result = graphwq.quantize(path, 4, "bake", keep_larger=True)
     assert not result.modified
     assert len(result.weights) == 4
+
+
+def test_the_command_line_makes_the_exported_file(tmp_path: Path) -> None:
+    """``graphwq quantize --storage bake`` of the float export is the baked export, byte for byte.
+
+    Small weights need --keep-larger: without it the command leaves those float whose integers
+    would take more room than they do.
+    """
+    trained = train(_net)
+    for name, bake in (("float.pb", False), ("baked.pb", True)):
+        trained.quantizer.export(trained.session, "out", tmp_path / name, bake)
+    files = [tmp_path / "float.pb", "-o", tmp_path / "made.pb"]
+    made = process("quantize", *files, "--bits", "4", "--storage", "bake", "--keep-larger")
+    assert made.status == 0
+    assert (tmp_path / "made.pb").read_bytes() == (tmp_path / "baked.pb").read_bytes()
+
+
+def test_large_weights_need_no_option(tmp_path: Path) -> None:
+    """The same without --keep-larger, where integers are smaller."""
+
+    def build() -> Net:
+        tf = tensorflow()
+        x, feeds = fed((64,))
+        return Net(tf.matmul(x, variable("w", [64, 32]), name="out"), feeds)
+
+    trained = train(build)
+    for name, bake in (("float.pb", False), ("baked.pb", True)):
+        trained.quantizer.export(trained.session, "out", tmp_path / name, bake)
+    result = graphwq.quantize(tmp_path / "float.pb", 4, "bake")
+    assert result.graph.to_bytes() == (tmp_path / "baked.pb").read_bytes()
+    integers = graphwq.quantize(tmp_path / "baked.pb", 4)
+    codes = trained.run(trained.quantizer.inserted[0].fake_quant.codes)[1]
+    np.testing.assert_array_equal(integers.quantized["w"].codes, codes)
 
 
 @pytest.mark.parametrize(
