@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 from graphwq import api
 from graphwq.errors import ArgumentError, InputError
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import TensorRef
-from graphwq.tf1.fold import fold
+from graphwq.graphdef.node import Node, TensorRef, new_node
+from graphwq.tf1.fold import fold, prune
 from graphwq.tf1.live import tensorflow
 from graphwq.tf1.sites import COMPUTED, Insertion
 from graphwq.tf1.strip import stripped_graph_def
@@ -38,7 +38,7 @@ def freeze(graph: Any, session: Any, outputs: Union[str, Sequence[str]]) -> Grap
         raise InputError(
             f"the graph cannot be frozen: {error}; are all variables initialized in this session?"
         ) from error
-    return Graph.parse(frozen.SerializeToString(deterministic=True))
+    return _gathers_in_loops(Graph.parse(frozen.SerializeToString(deterministic=True)), definition)
 
 
 def export(
@@ -60,7 +60,8 @@ def export(
     """
     frozen = freeze(graph, session, outputs)
     computed = [insertion.tensor.name for insertion in insertions if insertion.kind == COMPUTED]
-    frozen = fold(frozen, computed, _output_nodes(outputs))
+    names = _output_nodes(outputs)
+    frozen = prune(fold(frozen, computed), names)
     if bake_bits is None:
         return frozen
     return api.quantize(frozen, bits=bake_bits, storage="bake", keep_larger=True).graph
@@ -80,6 +81,27 @@ def _check_outputs(definition: Any, names: Sequence[str]) -> None:
             near = get_close_matches(name, known, 1)
             hint = f" (is {near[0]!r} meant?)" if near else ""
             raise ArgumentError(f"there is no node {name!r} in the graph{hint}")
+
+
+def _gathers_in_loops(frozen: Graph, definition: Any) -> Graph:
+    """Mend what TensorFlow's freezing makes of a ResourceGather in a while loop.
+
+    It becomes a GatherV2 whose new axis constant stands outside of the loop, which TensorFlow then
+    refuses to run. A Gather has no axis.
+    """
+    were = {node.name for node in definition.node if node.op == "ResourceGather"}
+    nodes = {node.name: node for node in frozen.nodes}
+    replaced: Dict[str, Sequence[Node]] = {}
+    for name in were & set(nodes):
+        node = nodes[name]
+        source = nodes[TensorRef.parse(node.data_inputs[0]).node]
+        while source.op in ("Identity", "Switch"):
+            source = nodes[TensorRef.parse(source.data_inputs[0]).node]
+        if source.op == "Enter" and node.op == "GatherV2":
+            attrs = {key: node.attr_bytes()[key] for key in ("Tparams", "Tindices")}
+            inputs = (*node.data_inputs[:2], *node.control_inputs)
+            replaced[name] = [new_node(name, "Gather", inputs, attrs, node.device)]
+    return frozen.edited({"": replaced}) if replaced else frozen
 
 
 def _raw(session: Any) -> Any:

@@ -16,13 +16,12 @@ _LEADING_IN = ("Enter", "RefEnter", "Switch", "RefSwitch")
 _ENTER = ("Enter", "RefEnter")
 
 
-def fold(graph: Graph, tensors: Sequence[str], outputs: Sequence[str]) -> Graph:
-    """Replace tensors that are computed from constants by constants, and drop what only they used.
+def fold(graph: Graph, tensors: Sequence[str]) -> Graph:
+    """Replace tensors that are computed from constants by constants; the rest stays.
 
     Args:
         graph: frozen.
         tensors: names (``node:0``); those that are not in the graph are left out.
-        outputs: nodes that stay.
 
     Raises:
         InputError: TensorFlow cannot compute one of them.
@@ -33,9 +32,7 @@ def fold(graph: Graph, tensors: Sequence[str], outputs: Sequence[str]) -> Graph:
         name = TensorRef.parse(tensor).node
         if name in nodes and name not in replaced:
             replaced[name] = _folded(nodes, graph, nodes[name], tensor)
-    if not replaced:
-        return graph
-    return prune(graph.edited({"": replaced}), outputs)
+    return graph.edited({"": replaced}) if replaced else graph
 
 
 def prune(graph: Graph, outputs: Sequence[str]) -> Graph:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Iterator, Optional
 
-from graphwq.errors import MissingDependencyError
+from graphwq.errors import InputError, MissingDependencyError
 from graphwq.graphdef.graph import Graph
 
 #: Every node that graphwq adds to a live graph carries this attribute. Names that begin with an
@@ -35,8 +35,18 @@ def tensorflow() -> ModuleType:
 
 
 def snapshot(graph: Any) -> Graph:
-    """The live graph as it is now, as bytes."""
-    return Graph.parse(graph.as_graph_def().SerializeToString())
+    """The live graph as it is now, as bytes.
+
+    Raises:
+        InputError: its constants are larger than TensorFlow can serialize.
+    """
+    try:
+        return Graph.parse(graph.as_graph_def().SerializeToString())
+    except ValueError as error:
+        raise InputError(
+            f"TensorFlow cannot serialize the graph ({error}): its constants may not pass 2 GB, "
+            "make variables of the large ones"
+        ) from error
 
 
 @contextmanager

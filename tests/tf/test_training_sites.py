@@ -391,6 +391,47 @@ def dynamic_rnn() -> Net:
     return Net(tf.identity(tf.nn.dynamic_rnn(cell, x, dtype=tf.float32)[1].h, name="out"), feeds)
 
 
+def _table_in_a_loop(resource: bool) -> Net:
+    tf = tensorflow()
+    rows, feeds = ids("ids", 8)
+    table = variable("table", [8, 8], resource)
+
+    def body(step: Any, state: Any) -> Any:
+        return step + 1, state + tf.tanh(tf.nn.embedding_lookup(table, rows) + state)
+
+    start = tf.zeros_like(tf.one_hot(rows, 8))
+    final = tf.while_loop(lambda step, _: step < 3, body, [0, start])[1]
+    return Net(tf.identity(final, name="out"), feeds)
+
+
+@case
+def table_in_a_loop() -> Net:
+    """A decoder's embedding. mnncompress: not quantized."""
+    return _table_in_a_loop(False)
+
+
+@case
+def resource_table_in_a_loop() -> Net:
+    """The same with a resource variable that is gathered in the loop."""
+    return _table_in_a_loop(True)
+
+
+@case
+def handed_to_a_function() -> Net:
+    """A weight that a tf.function gets as a value. mnncompress: AttributeError 'assign'."""
+    import tensorflow as tensorflow_2
+
+    tf = tensorflow()
+    x, feeds = fed((16,))
+    w = variable("w", [16, 8])
+
+    @tensorflow_2.function
+    def layer(value: Any, weight: Any) -> Any:
+        return tf.matmul(value, weight)
+
+    return Net(tf.identity(layer(x, w.value()), name="out"), feeds)
+
+
 @case
 def tensordot() -> Net:
     """A dense layer on rank 3: Transpose and Reshape on the way."""
