@@ -48,7 +48,8 @@ def strip_wq_ops(graph: Optional[Any] = None, sess: Optional[Any] = None) -> Non
     Holds at once in the sessions that a quantizer was given (``init``, ``update``), in the default
     session and in ``sess``, also where they have run the graph before; in every new session; and in
     what is exported from the graph. Stripping twice, or a graph without a quantizer, changes
-    nothing.
+    nothing. (TensorFlow logs that new edges "have no effect" in a session that has run; there the
+    switch of flag.py does it.) A session that first runs between strip and resume stays float.
 
     Args:
         graph: the default graph where not given. It may come from a MetaGraph.

@@ -90,6 +90,11 @@ def _gradients(net: Net) -> None:
     tensorflow().gradients(net.output, tensorflow().trainable_variables())
 
 
+def _gradients_of_another_name(net: Net) -> None:
+    tf = tensorflow()
+    tf.gradients(net.output, tf.trainable_variables(), name="backward")  # a MatMul alone
+
+
 def _adam(net: Net) -> None:
     tensorflow().train.AdamOptimizer().minimize(tensorflow().reduce_mean(net.output))
 
@@ -102,7 +107,7 @@ def _only_an_update(net: Net) -> None:
     )
 
 
-@pytest.mark.parametrize("build", [_gradients, _adam, _only_an_update])
+@pytest.mark.parametrize("build", [_gradients, _gradients_of_another_name, _adam, _only_an_update])
 def test_after_the_optimizer(build: Callable[[Net], None]) -> None:
     """A ValueError that names the op; the gradients would go past the quantization."""
     with tensorflow().Graph().as_default() as graph:
@@ -321,6 +326,18 @@ def test_skips_say_why() -> None:
         assert reasons["bias"] == "not_a_weight"
         assert "w" not in reasons
         assert quantizer.weights == ("Abs",)
+
+
+def test_of_two_computed_inputs_the_right_one_is_the_weight() -> None:
+    """The left one may be a state: learned, but no matrix of weights."""
+    tf = tensorflow()
+    with tf.Graph().as_default():
+        state, w = tf.abs(variable("state", [4, 8])), tf.exp(variable("w", [8, 3]))
+        product = tf.matmul(state, w).op
+        quantizer = WeightQuantizer(bits=4)
+        assert quantizer.weights == ("Exp",)
+        assert product.inputs[0] is state
+        assert product.inputs[1] is not w
 
 
 def test_random_and_fed_weights_are_left_alone() -> None:

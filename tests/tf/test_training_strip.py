@@ -12,7 +12,7 @@ from commandline import process
 import graphwq
 from graphwq import ArgumentError, InputError, WeightQuantizer, strip_wq_ops
 from graphwq.tf1.session import Runner
-from graphwq.tf1.strip import stripped_graph_def
+from graphwq.tf1.strip import is_stripped, stripped_graph_def
 
 from .training import BATCH, Net, Trained, config, fed, ids, run_pb, tensorflow, train, variable
 
@@ -90,7 +90,9 @@ def test_strip_and_resume() -> None:
         trained.quantizer.strip_wq_ops()
         trained.quantizer.strip_wq_ops()
         assert not np.array_equal(trained.run(), quantized)
+        assert is_stripped(trained.session.graph)
         trained.quantizer.resume_wq_ops()
+        assert not is_stripped(trained.session.graph)
         np.testing.assert_array_equal(trained.run(), quantized)
     with tensorflow().Session(graph=trained.session.graph, config=config()) as session:
         session.run("init")
