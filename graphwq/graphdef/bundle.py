@@ -38,9 +38,7 @@ class Shards:
 
     def path(self, number: int) -> Path:
         """The name of one of them."""
-        return self._prefix.with_name(
-            f"{self._prefix.name}.data-{number:05d}-of-{self.count:05d}"
-        )
+        return self._prefix.with_name(f"{self._prefix.name}.data-{number:05d}-of-{self.count:05d}")
 
     def read(self, number: int, offset: int, size: int, name: str) -> memoryview:
         """Bytes of one of them; ``name`` is the tensor's.

@@ -18,7 +18,8 @@ from graphwq.graphdef.mapping import read_file
 from graphwq.graphdef.pieces import StoredTensor
 from graphwq.graphdef.sstable import is_table
 
-_PART = re.compile(r"-(\d{5})-of-(\d{5})$")
+#: A part of a V1 checkpoint; with question marks, TensorFlow's name for all of them.
+_PART = re.compile(r"-(\d{5}|\?{5})-of-(\d{5})$")
 _STATE = re.compile(rb'^\s*model_checkpoint_path:\s*"([^"\\\n]+)"', re.MULTILINE)
 _STATE_FILE = "checkpoint"
 _SUFFIXES = (".index", ".meta")

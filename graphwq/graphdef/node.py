@@ -33,6 +33,9 @@ _ATTR_STRING, _ATTR_INT, _ATTR_BOOL, _ATTR_TYPE, _ATTR_TENSOR, _ATTR_LAST = 2, 3
 
 CONTROL = -1
 
+#: The attribute of a new constant that ends in the payload.
+_PAYLOAD_KEY = "value"
+
 
 @dataclass(frozen=True)
 class TensorRef:
@@ -102,10 +105,20 @@ class Node:
         return tuple(name for name in self.inputs if name.startswith("^"))
 
     def attr_bytes(self) -> Mapping[str, memoryview]:
-        """The serialized AttrValue of each attribute; of a key that occurs twice the last."""
-        raw = memoryview(self.to_bytes())
+        """The serialized AttrValue of each attribute; of a key that occurs twice the last.
+
+        The payload of a new constant is copied here; see ``attr_heads``.
+        """
+        found = self.attr_heads()
+        if self.payload is not None:
+            found[_PAYLOAD_KEY] = memoryview(b"".join((found[_PAYLOAD_KEY], self.payload)))
+        return found
+
+    def attr_heads(self) -> Dict[str, memoryview]:
+        """Like ``attr_bytes``, but a payload is left out at the end of the value it belongs to."""
+        raw = memoryview(self.raw)
         found: Dict[str, memoryview] = {}
-        for number, wire_type, _, value, end in fields(raw):
+        for number, wire_type, _, value, end in fields(raw, 0, self.nbytes):
             if number != _ATTR or wire_type != LENGTH_DELIMITED:
                 continue
             key, content = "", raw[end:end]
@@ -142,17 +155,19 @@ class Node:
         Raises:
             InputError: not a TensorProto, or one that does not match its own shape.
         """
-        content = self.attr_bytes().get(key)
+        content = self.attr_heads().get(key)
         if content is None:
             return None
+        payload = self.payload if key == _PAYLOAD_KEY else None
+        size = len(content) + (0 if payload is None else payload.nbytes)
         found = None
-        for number, wire_type, _, value, end in fields(content):
+        for number, wire_type, _, value, end in fields(content, 0, size):
             if number == _ATTR_TENSOR and wire_type == LENGTH_DELIMITED:
                 found = content[value:end]
         if found is None:
             return None
         try:
-            return parse_tensor(found)
+            return parse_tensor(found, payload)
         except InputError as error:
             raise InputError(f"constant {self.name!r}: {error}") from error
 
@@ -251,28 +266,64 @@ def new_const(
         attrs: further serialized attributes; those after ``value`` in the alphabet stand before it.
         device: of the node.
     """
-    item = dtypes.NUMPY[dtype]
-    size = int(np.prod(shape, dtype=np.int64)) * item.itemsize
-    if data is not None and data.nbytes != size:
-        raise ValueError(f"{name}: {data.nbytes} bytes of data for a shape of {size} bytes")
+    if data is None:
+        raw = _const_head(name, dtype, shape, inputs, attrs, device)
+        return Node(name, "Const", inputs, device, raw)
+    array = np.ascontiguousarray(data, dtypes.NUMPY[dtype])
+    payload = memoryview(array.reshape(-1).data).cast("B")
+    return const_over(name, dtype, shape, payload, inputs, attrs, device)
+
+
+def const_over(
+    name: str,
+    dtype: int,
+    shape: Tuple[int, ...],
+    payload: memoryview,
+    inputs: Tuple[str, ...] = (),
+    attrs: Optional[Mapping[str, Buffer]] = None,
+    device: str = "",
+) -> Node:
+    """Make a Const node whose values are bytes that are there already, which are not copied.
+
+    Args:
+        name, dtype, shape, inputs, attrs, device: see ``new_const``.
+        payload: the values, row by row, little-endian.
+    """
+    size = _values_nbytes(dtype, shape)
+    if payload.nbytes != size:
+        raise ValueError(f"{name}: {payload.nbytes} bytes of data for a shape of {size} bytes")
+    raw = _const_head(name, dtype, shape, inputs, attrs, device)
+    return Node(name, "Const", inputs, device, raw, payload if size else None)
+
+
+def _const_head(
+    name: str,
+    dtype: int,
+    shape: Tuple[int, ...],
+    inputs: Tuple[str, ...],
+    attrs: Optional[Mapping[str, Buffer]],
+    device: str,
+) -> bytes:
+    """A Const up to the payload that ends it."""
+    size = _values_nbytes(dtype, shape)
     proto = encode_header(dtype, shape, size)
     value = header(_ATTR_TENSOR, len(proto) + size) + proto
-    entry = delimited(_KEY, b"value") + header(_VALUE, len(value) + size) + value
+    entry = delimited(_KEY, _PAYLOAD_KEY.encode()) + header(_VALUE, len(value) + size) + value
     others = dict(attrs or {}, dtype=attr_type(dtype))
-    raw = b"".join(
+    return b"".join(
         [_preamble(name, "Const", inputs, device)]
         + [_attr_entry(key, bytes(attr)) for key, attr in sorted(others.items())]
         + [header(_ATTR, len(entry) + size), entry]
     )
-    if data is None:
-        return Node(name, "Const", inputs, device, raw)
-    payload = memoryview(np.ascontiguousarray(data, item).reshape(-1).data).cast("B")
-    return Node(name, "Const", inputs, device, raw, payload if size else None)
+
+
+def _values_nbytes(dtype: int, shape: Tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * dtypes.NUMPY[dtype].itemsize
 
 
 def private_attrs(node: Node) -> Dict[str, memoryview]:
     """The attributes whose name starts with ``_`` (colocation, recorded shapes and the like)."""
-    return {key: value for key, value in node.attr_bytes().items() if key.startswith("_")}
+    return {key: value for key, value in node.attr_heads().items() if key.startswith("_")}
 
 
 def attr_of_int(node: Node, key: str, default: int) -> int:
@@ -296,7 +347,7 @@ def attr_of_type(node: Node, key: str) -> int:
 
 def _attr_number(node: Node, key: str, kind: int) -> Optional[int]:
     """The varint of one of the alternatives of an AttrValue; 0 where it holds another one."""
-    content = node.attr_bytes().get(key)
+    content = node.attr_heads().get(key)
     if content is None:
         return None
     result = 0

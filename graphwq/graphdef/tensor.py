@@ -75,7 +75,7 @@ class Tensor:
         dtype: the DataType number.
         shape: the dimensions.
         content: the slice of ``tensor_content``, or None where the values are a typed list.
-        raw: the bytes of the whole TensorProto.
+        raw: the bytes of the TensorProto; of a new constant only those before its content.
     """
 
     dtype: int
@@ -207,15 +207,20 @@ def parse_shape(raw: Buffer) -> Optional[Tuple[int, ...]]:
     return tuple(dims)
 
 
-def parse_tensor(raw: memoryview) -> Tensor:
+def parse_tensor(raw: memoryview, payload: Optional[memoryview] = None) -> Tensor:
     """Cut a TensorProto open; nothing is decoded and nothing copied.
+
+    Args:
+        raw: the message, up to its content where ``payload`` is given.
+        payload: the ``tensor_content`` that ends the message and is kept elsewhere.
 
     Raises:
         InputError: not a TensorProto, a negative or absurd dimension, or ``tensor_content`` whose
             length does not match dtype and shape.
     """
     dtype, shape, content = 0, (), None  # type: int, Optional[Tuple[int, ...]], Optional[memoryview]
-    for number, wire_type, _, value, end in fields(raw):
+    size = len(raw) + (0 if payload is None else payload.nbytes)
+    for number, wire_type, _, value, end in fields(raw, 0, size):
         if number == _DTYPE and wire_type == VARINT:
             dtype = read_varint(raw, value, end)[0]
         elif number == _SHAPE and wire_type == LENGTH_DELIMITED:
@@ -223,6 +228,7 @@ def parse_tensor(raw: memoryview) -> Tensor:
             shape = None if more is None or shape is None else shape + more
         elif number == _CONTENT and wire_type == LENGTH_DELIMITED:
             content = raw[value:end] if end > value else None
+    content = content if payload is None else payload
     if shape is None or any(dim < 0 for dim in shape):
         raise InputError(f"a constant must have a full shape, this one declares {shape}")
     tensor = Tensor(dtype, shape, content, raw)

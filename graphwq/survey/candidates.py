@@ -80,7 +80,7 @@ def candidate(scope: str, node: Node) -> Candidate | Skip | None:
 
 
 def _declared_shape(node: Node) -> Optional[Tuple[int, ...]]:
-    content = node.attr_bytes().get("shape")
+    content = node.attr_heads().get("shape")
     if content is None:
         return None
     for number, wire_type, _, value, end in fields(content):
