@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from graphwq.cli import output, text
+from graphwq.cli import output, sources, text
 from graphwq.cli.about import about
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.mapping import release
-from graphwq.graphdef.source import load
 from graphwq.quant.grid import Grid, detect
 from graphwq.rewrite.decode import StoredWeight, stored_weights
 from graphwq.survey.locate import locate_in
@@ -22,13 +21,14 @@ from graphwq.survey.view import View, build
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("graph", metavar="IN", type=Path, help="a frozen graph (.pb or .pbtxt)")
+    parser.add_argument("graph", metavar="IN", type=Path, help=sources.HELP)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    sources.configure(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Inspect one graph."""
-    graph = load(arguments.graph)
+    graph = sources.load(arguments).graph
     with about(arguments.graph):
         view = build(graph)
         problems = _problems(view)

@@ -6,23 +6,23 @@ import argparse
 from pathlib import Path
 from typing import Tuple
 
-from graphwq.cli import options, output, text
+from graphwq.cli import options, output, sources, text
 from graphwq.cli.about import about
 from graphwq.graphdef.atomic import check_output, write_atomically
-from graphwq.graphdef.source import load
 from graphwq.rewrite.plan import Plan, PlanItem, Rows, Split
 from graphwq.rewrite.planner import make_plan
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("graph", metavar="IN", type=Path, help="a frozen graph (.pb or .pbtxt)")
+    parser.add_argument("graph", metavar="IN", type=Path, help=sources.HELP)
     parser.add_argument(
         "-o", "--output", metavar="PLAN.json", type=Path, help="write the plan here"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     options.configure(parser)
+    sources.configure(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     wishes = options.from_arguments(arguments)
     if arguments.output is not None:
         check_output(arguments.output, (arguments.graph,), arguments.force)
-    graph = load(arguments.graph)
+    graph = sources.load(arguments, output=arguments.output).graph
     with about(arguments.graph):
         plan = make_plan(graph, wishes)
     if arguments.output is not None:

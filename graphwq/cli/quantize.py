@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any, Dict
 
 from graphwq import api
-from graphwq.cli import options, output, text
+from graphwq.cli import options, output, sources, text
 from graphwq.cli.about import about
 from graphwq.graphdef.atomic import check_output
-from graphwq.graphdef.source import load
 from graphwq.rewrite.run import RewriteResult, WeightResult
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("graph", metavar="IN", type=Path, help="a frozen graph (.pb or .pbtxt)")
+    parser.add_argument("graph", metavar="IN", type=Path, help=sources.HELP)
     parser.add_argument(
         "-o", "--output", metavar="OUT", type=Path, required=True, help="write the new graph here"
     )
@@ -24,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options.configure(parser)
+    sources.configure(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,14 +32,15 @@ def run(arguments: argparse.Namespace) -> int:
     plan = options.read_plan(arguments)
     wishes = options.from_arguments(arguments)
     check_output(arguments.output, inputs, arguments.force)
-    graph = load(arguments.graph)
+    opened = sources.load(arguments, output=arguments.output)
+    graph = opened.graph
     with about(arguments.graph), output.progress("quantizing") as step:
         if plan is None:
             result = api.quantize_with(graph, wishes, step)
         else:
             result = api.quantize(graph, storage=arguments.storage, plan=plan, progress=step)
     after = result.save(arguments.output, arguments.force)
-    before = arguments.graph.stat().st_size
+    before = sources.size_of(arguments.graph, opened)
     if arguments.json:
         output.print_json(_to_json(arguments, result, before, after))
     else:

@@ -2,8 +2,8 @@
 
 Source of the format: tensorflow/core/util/tensor_bundle/tensor_bundle.h and
 tensorflow/core/protobuf/tensor_bundle.proto. The index has a header under the empty key and, under
-the name of each tensor, its dtype, shape, place in the data files and CRC, or the list of its slices,
-which have entries of their own.
+the name of each tensor, its dtype, shape, place in the data files and CRC, or the list of its
+slices, which have entries of their own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A checkpoint of either format by its prefix, without TensorFlow.
 
-Nothing is read but the index until a tensor is asked for; of a large file a tensor is a slice of the
-mapped file.
+Nothing is read but the index until a tensor is asked for; of a large file a tensor is a slice of
+the mapped file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Checkpoints of format V1: a table with everything in it, whole or in files PREFIX-00000-of-00002.
 
-Source of the format: tensorflow/core/util/saved_tensor_slice.proto and tensor_slice_writer.cc. Under
-the empty key stands what there is (name, shape, dtype and slices of each tensor); under a key of its
-own each slice, its values as a TensorProto without dtype or shape.
+Source of the format: tensorflow/core/util/saved_tensor_slice.proto and tensor_slice_writer.cc.
+Under the empty key stands what there is (name, shape, dtype and slices of each tensor); under a key
+of its own each slice, its values as a TensorProto without dtype or shape.
 """
 
 from __future__ import annotations

@@ -188,6 +188,16 @@ class Graph:
         return cls(tuple(layout))
 
 
+def parse_function(data: Buffer) -> Function:
+    """Read a serialized FunctionDef.
+
+    Raises:
+        InputError: the bytes are none.
+    """
+    buffer = memoryview(data)
+    return replace(_parse_function(buffer, 0, len(buffer), 0), frame=None)
+
+
 def node_chunks(node: Node, number: int) -> Iterator[Buffer]:
     """A node as field ``number`` of the message around it."""
     if node.frame is not None and read_varint(node.frame, 0, len(node.frame))[0] >> 3 == number:

@@ -1,4 +1,4 @@
-"""A small message of a checkpoint, cut into its fields; for those that no proto class is at hand."""
+"""A small message of a checkpoint, cut into its fields: no proto class is at hand for these."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def resolved(written: Sequence[Tuple[int, int]], shape: Sequence[int]) -> Region
         for (start, length), size in zip(written, shape)
     )
     inside = all(
-        0 <= start and 0 <= length and start + length <= size
+        start >= 0 and length >= 0 and start + length <= size
         for (start, length), size in zip(region, shape)
     )
     if len(written) != len(shape) or not inside:

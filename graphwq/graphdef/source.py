@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional, Set, Union
+from typing import Mapping, Optional, Sequence, Set, Union
 
 from graphwq.errors import GraphWQError, InputError
 from graphwq.graphdef.atomic import write_atomically
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.mapping import read_file
 from graphwq.graphdef.wire import WireError, fields
+
+#: The limit of protobuf for a message, and so of everything that reads a GraphDef.
+MAX_BYTES = (1 << 31) - 1
 
 TEXT_SUFFIXES = (".pbtxt", ".prototxt", ".textproto")
 
@@ -22,8 +25,50 @@ _KNOWN = (
 )
 
 
-def load(path: Union[str, Path]) -> Graph:
-    """Read a frozen graph, binary or text.
+def load(
+    path: Union[str, Path],
+    checkpoint: Union[str, Path, None] = None,
+    outputs: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    signature: Optional[str] = None,
+    rename: Optional[Mapping[str, str]] = None,
+    ema: Optional[str] = None,
+    check: bool = True,
+) -> Graph:
+    """Read a graph; variables become constants if there is a checkpoint with their values.
+
+    Args:
+        path: a frozen graph (.pb, .pbtxt), a SavedModel's folder, a MetaGraph (.meta), the prefix
+            of a checkpoint that has one, or the folder of such a checkpoint.
+        checkpoint: the prefix of the checkpoint that has the values.
+        outputs: nodes or tensors to which the graph is pruned; without them those of the
+            signatures, or those that nobody uses.
+        tags: which graph of a SavedModel.
+        signature: which of its signatures; without it all.
+        rename: variable -> name in the checkpoint; where both end in ``/``, all names below.
+        ema: suffix of moving averages that are to be taken in the place of the variables.
+        check: compare what is read of the checkpoint with its checksums.
+
+    Raises:
+        InputError: see ``opening.open_source``.
+        UnsupportedError: the outputs need an op that changes a variable.
+    """
+    from graphwq.graphdef.opening import Request, open_source
+
+    request = Request(
+        None if checkpoint is None else Path(checkpoint),
+        tuple(outputs),
+        tuple(tags),
+        signature,
+        tuple((rename or {}).items()),
+        ema,
+        check,
+    )
+    return open_source(path, request).graph
+
+
+def read_graph(path: Union[str, Path]) -> Graph:
+    """Read a GraphDef, binary or text.
 
     Raises:
         InputError: the file is missing, empty, or not a GraphDef; the message says what it looks
@@ -51,9 +96,16 @@ def save(graph: Graph, path: Union[str, Path], force: bool = False) -> int:
     """Write a graph atomically, as text where the name ends in .pbtxt; return the bytes written.
 
     Raises:
-        InputError: the file exists and ``force`` is not set, or it cannot be written.
+        InputError: the file exists and ``force`` is not set, it cannot be written, or the graph is
+            larger than protobuf allows.
     """
     path = Path(path)
+    size = graph.nbytes
+    if size > MAX_BYTES:
+        raise InputError(
+            f"the graph has {size} bytes, and no GraphDef can be larger than 2 GiB: quantize it to "
+            f"fewer bits, and more of its weights; {path} was not written"
+        )
     if path.suffix in TEXT_SUFFIXES:
         return write_atomically(path, (to_text(graph).encode(),), force)
     return write_atomically(path, graph.chunks(), force)
@@ -102,20 +154,15 @@ def _recognize(data: memoryview) -> Optional[str]:
     for offset, magic, what in _KNOWN:
         if bytes(data[offset : offset + len(magic)]) == magic:
             return what
-    if _is_meta_graph(data):
-        return (
-            "a MetaGraph (.meta), not a frozen graph: its variables are in a checkpoint; freeze it "
-            "first"
-        )
-    if data[0] == 0x08 and _top_level(data) <= {1, 2}:
-        return (
-            "a SavedModel, not a frozen graph: freeze it first (freeze_graph turns its variables "
-            "into constants)"
-        )
     return None
 
 
-def _is_meta_graph(data: memoryview) -> bool:
+def is_saved_model(data: memoryview) -> bool:
+    """SavedModel: the version of its schema (1), MetaGraphDefs (2)."""
+    return data[0] == 0x08 and _top_level(data) <= {1, 2}
+
+
+def is_meta_graph(data: memoryview) -> bool:
     """MetaGraphDef: MetaInfoDef (1), GraphDef (2), saver (3), collections (4), signatures (5)...
 
     A GraphDef has no fields beyond 4.

@@ -1,10 +1,10 @@
 """Sorted tables (the table format of LevelDB), in which checkpoints keep their index.
 
 Source of the format: https://github.com/google/leveldb/blob/main/doc/table_format.md and
-tensorflow/core/lib/io/format.cc. A table is data blocks, an index block with the place of each, and
-a footer; a block is entries whose keys share prefixes, and ends in the offsets of those that do not
-(not needed to read all entries). Behind each block stand one byte (0 plain, 1 snappy) and the masked
-CRC of block and byte.
+tensorflow/core/lib/io/format.cc. A table is data blocks, an index block with the place of each,
+and a footer; a block is entries whose keys share prefixes, and ends in the offsets of those that do
+not (not needed to read all entries). Behind each block stand one byte (0 plain, 1 snappy) and the
+masked CRC of block and byte.
 """
 
 from __future__ import annotations

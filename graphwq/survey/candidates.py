@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Tuple
 
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import Node, attr_of_type
-from graphwq.graphdef.tensor import parse_shape
-from graphwq.graphdef.wire import LENGTH_DELIMITED, fields
+from graphwq.graphdef.variable import declared_shape
 from graphwq.survey.sites import Reason, Skip, Source, qualified
 
 _VARIABLES = {
@@ -18,8 +17,6 @@ _VARIABLES = {
     "TemporaryVariable": Source.VARIABLE,
     "VarHandleOp": Source.RESOURCE_VARIABLE,
 }
-#: AttrValue.shape
-_ATTR_SHAPE = 7
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def candidate(scope: str, node: Node) -> Candidate | Skip | None:
         dtype = attr_of_type(node, "dtype")
         if dtype not in dtypes.FLOATING:
             return None
-        declared, source = _declared_shape(node), _VARIABLES[node.op]
+        declared, source = declared_shape(node), _VARIABLES[node.op]
         if declared is None or any(dim < 0 for dim in declared):
             return skip(scope, node, Reason.UNKNOWN_SHAPE, "the variable has no full shape")
         shape = declared
@@ -77,13 +74,3 @@ def candidate(scope: str, node: Node) -> Candidate | Skip | None:
     if 0 in shape:
         return skip(scope, node, Reason.EMPTY, f"shape {list(shape)} holds nothing")
     return Candidate(scope, node, source, shape, dtype)
-
-
-def _declared_shape(node: Node) -> Optional[Tuple[int, ...]]:
-    content = node.attr_heads().get("shape")
-    if content is None:
-        return None
-    for number, wire_type, _, value, end in fields(content):
-        if number == _ATTR_SHAPE and wire_type == LENGTH_DELIMITED:
-            return parse_shape(content[value:end])
-    return None
