@@ -231,11 +231,6 @@ def _zip() -> bytes:
     return buffer.getvalue()
 
 
-def _saved_model() -> bytes:
-    """SavedModel: saved_model_schema_version = 1, meta_graphs = 2 (saved_model.proto)."""
-    return b"\x08\x01" + field(2, _meta_graph(""))
-
-
 def _meta_graph(version: str) -> bytes:
     proto = MetaGraphDef()
     proto.meta_info_def.meta_graph_version = version
@@ -248,7 +243,6 @@ def _meta_graph(version: str) -> bytes:
 
 _LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"
 _WRONG: Dict[str, Callable[[], bytes]] = {
-    "is a SavedModel, not a frozen graph: freeze it first": _saved_model,
     "is a TFLite model": lambda: b"\x1c\x00\x00\x00TFL3" + bytes(100),
     "is an HDF5 file": lambda: b"\x89HDF\r\n\x1a\n" + bytes(100),
     "is a zip archive: unpack it first": _zip,
@@ -267,15 +261,19 @@ def test_files_of_another_kind(tmp_path: Path, message: str) -> None:
 
 @pytest.mark.parametrize("version", ["", "v1"])
 def test_a_meta_graph(tmp_path: Path, version: str) -> None:
-    """A .meta file is no frozen graph, although its bytes resemble one."""
+    """A MetaGraph is no frozen graph, although its bytes resemble one: it needs a checkpoint."""
     bare = _meta_graph(version)
     with pytest.raises(InputError, match="is not a frozen GraphDef"):
-        load(_write(tmp_path, bare, "bare.meta"))
+        load(_write(tmp_path, bare, "bare.pb"))
     proto = MetaGraphDef.FromString(bare)
     proto.saver_def.filename_tensor_name = "save/Const:0"
     proto.collection_def["variables"].bytes_list.value.append(b"x")
-    with pytest.raises(InputError, match=r"is a MetaGraph \(\.meta\), not a frozen graph"):
-        load(_write(tmp_path, proto.SerializeToString(), "model.ckpt.meta"))
+    path = _write(tmp_path, proto.SerializeToString(), "model.ckpt.meta")
+    with pytest.raises(InputError, match=r"there is no checkpoint .*model\.ckpt"):
+        load(path)
+    path = _write(tmp_path, proto.SerializeToString(), "graph.pb")
+    with pytest.raises(InputError, match="is a MetaGraph: give --checkpoint"):
+        load(path)
 
 
 def test_an_empty_file(tmp_path: Path) -> None:
@@ -304,7 +302,9 @@ def test_names_that_the_system_refuses(tmp_path: Path, name: str) -> None:
 
 def test_a_folder(tmp_path: Path) -> None:
     """A folder (of a SavedModel?) is named as such."""
-    with pytest.raises(InputError, match="is a folder: give the .pb file inside it"):
+    with pytest.raises(
+        InputError, match="is a folder without saved_model.pb or a 'checkpoint' file: give"
+    ):
         load(tmp_path)
 
 

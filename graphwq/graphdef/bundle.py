@@ -14,7 +14,7 @@ from typing import Dict, List, Tuple
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.crc32c import matches
-from graphwq.graphdef.mapping import read_file
+from graphwq.graphdef.mapping import is_file, read_file
 from graphwq.graphdef.message import Message
 from graphwq.graphdef.orderedcode import slice_key
 from graphwq.graphdef.pieces import Piece, Region, StoredTensor, extents, nbytes, read_shape, whole
@@ -52,7 +52,7 @@ class Shards:
                     f"{name!r} is said to be in part {number} of {self.count}: the index is damaged"
                 )
             path = self.path(number)
-            if not path.exists():
+            if not is_file(path):
                 raise InputError(
                     f"{path} is missing, which holds {name!r}: a checkpoint needs all of its "
                     f"{self.count} data files"

@@ -6,6 +6,7 @@ the mapped file.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,9 @@ from typing import Dict, List, Mapping, Optional, Tuple
 from graphwq.errors import GraphWQError, InputError
 from graphwq.graphdef.bundle import read_bundle
 from graphwq.graphdef.checkpoint_v1 import read_v1
-from graphwq.graphdef.mapping import read_file
+from graphwq.graphdef.mapping import is_file, is_folder, read_file
 from graphwq.graphdef.pieces import StoredTensor
-from graphwq.graphdef.sstable import is_table
+from graphwq.graphdef.sstable import FOOTER, is_table
 
 #: A part of a V1 checkpoint; with question marks, TensorFlow's name for all of them.
 _PART = re.compile(r"-(\d{5}|\?{5})-of-(\d{5})$")
@@ -53,7 +54,7 @@ def open_checkpoint(prefix: Path, check: bool = True) -> Checkpoint:
     """
     prefix = prefix_of(prefix)
     index = _beside(prefix, ".index")
-    if index.is_file():
+    if is_file(index):
         try:
             tensors = read_bundle(prefix, read_file(index), check)
         except GraphWQError as error:
@@ -62,7 +63,7 @@ def open_checkpoint(prefix: Path, check: bool = True) -> Checkpoint:
             raise InputError(f"{index}: {error}") from error
         data = sorted(prefix.parent.glob(_escaped(prefix.name) + ".data-*"))
         return Checkpoint(prefix, tensors, (index, *data))
-    files = [prefix] if prefix.is_file() else _parts(prefix)
+    files = [prefix] if is_file(prefix) else _parts(prefix)
     if not files:
         raise InputError(_missing(prefix))
     found = [(path, read_file(path)) for path in files]
@@ -74,9 +75,9 @@ def open_checkpoint(prefix: Path, check: bool = True) -> Checkpoint:
 
 def exists(prefix: Path) -> bool:
     """Whether there is a checkpoint of this prefix."""
-    if _beside(prefix, ".index").is_file() or _parts(prefix, complete=False):
+    if is_file(_beside(prefix, ".index")) or _parts(prefix, complete=False):
         return True
-    return prefix.is_file() and _ends_like_a_table(prefix)
+    return is_file(prefix) and _ends_like_a_table(prefix)
 
 
 def prefix_of(path: Path) -> Path:
@@ -96,7 +97,7 @@ def latest(folder: Path) -> Optional[Path]:
     A path that is not there any more (folders are moved) is looked for in the folder itself.
     """
     state = folder / _STATE_FILE
-    if not state.is_file():
+    if not is_file(state):
         return None
     match = _STATE.search(bytes(read_file(state)[: 1 << 16]))
     if match is None:
@@ -116,7 +117,7 @@ def _parts(prefix: Path, complete: bool = True) -> List[Path]:
     """The files of a V1 checkpoint in parts."""
     found: Dict[int, Path] = {}
     total = 0
-    if not prefix.name or not prefix.parent.is_dir():
+    if not prefix.name or not is_folder(prefix.parent):
         return []
     for path in sorted(prefix.parent.glob(_escaped(prefix.name) + "-*-of-*")):
         match = _PART.search(path.name)
@@ -135,7 +136,7 @@ def _parts(prefix: Path, complete: bool = True) -> List[Path]:
 def _missing(prefix: Path) -> str:
     from difflib import get_close_matches
 
-    if not prefix.parent.is_dir():
+    if not is_folder(prefix.parent):
         return f"there is no checkpoint {prefix}: there is no folder {prefix.parent}"
     names = [item.name for item in prefix.parent.iterdir() if item.name.endswith(".index")]
     if prefix.name and list(prefix.parent.glob(_escaped(prefix.name) + ".data-*")):
@@ -151,8 +152,10 @@ def _missing(prefix: Path) -> str:
 
 def _ends_like_a_table(path: Path) -> bool:
     try:
-        return is_table(read_file(path))
-    except InputError:
+        with open(path, "rb") as file:
+            file.seek(-FOOTER, os.SEEK_END)
+            return is_table(memoryview(file.read()))
+    except (OSError, ValueError):
         return False
 
 

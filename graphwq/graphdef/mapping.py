@@ -7,7 +7,7 @@ import os
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from graphwq.errors import InputError
 
@@ -40,6 +40,23 @@ def read_file(path: Path) -> memoryview:
     if not len(data):
         raise InputError(f"{path} is empty: there is no graph in it")
     return data
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; False also for names that the system refuses."""
+    return _asked(os.path.isfile, path)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; False also for names that the system refuses."""
+    return _asked(os.path.isdir, path)
+
+
+def _asked(question: Callable[[str], bool], path: Path) -> bool:
+    try:
+        return question(str(path))
+    except ValueError:  # a name with a null byte, before Python 3.8
+        return False
 
 
 def release(view: memoryview) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Optional, Sequence, Tuple, Union
 
 from graphwq.errors import GraphWQError, InputError
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.mapping import read_file
+from graphwq.graphdef.mapping import is_file, is_folder, read_file
 from graphwq.graphdef.source import TEXT_SUFFIXES, is_meta_graph, is_saved_model, read_graph
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ def open_source(path: Union[str, Path], request: Request = NOTHING_ELSE) -> Open
 def _open(path: Path, request: Request) -> Opened:
     from graphwq.graphdef import checkpoint
 
-    if path.is_dir():
+    if is_folder(path):
         for name in _SAVED_MODELS:
-            if (path / name).is_file():
+            if is_file(path / name):
                 return _saved_model(path / name, request)
         prefix = checkpoint.latest(path)
         if prefix is None:
@@ -90,10 +90,10 @@ def _open(path: Path, request: Request) -> Opened:
             )
         return _prefix(prefix, request)
     prefix = checkpoint.prefix_of(path)
-    if path.name.endswith(_META) and path.is_file():
+    if path.name.endswith(_META) and is_file(path):
         return _meta_graph(path, prefix, request)
-    if (checkpoint.exists(prefix) or _meta_of(prefix).is_file()) and (
-        prefix != path or not path.is_file() or checkpoint.exists(path)
+    if (checkpoint.exists(prefix) or is_file(_meta_of(prefix))) and (
+        prefix != path or not is_file(path) or checkpoint.exists(path)
     ):
         return _prefix(prefix, request)
     return _file(path, request)
@@ -121,7 +121,7 @@ def _file(path: Path, request: Request) -> Opened:
 
 def _prefix(prefix: Path, request: Request) -> Opened:
     meta = _meta_of(prefix)
-    if not meta.is_file():
+    if not is_file(meta):
         raise InputError(
             f"{prefix} is a checkpoint, and its graph {meta.name} is not beside it: give a graph "
             f"and --checkpoint {prefix}"
@@ -136,9 +136,9 @@ def _meta_graph(path: Path, prefix: Optional[Path], request: Request) -> Opened:
     data = read_file(path)
     try:
         meta = parse_meta_graph(data)
-    except InputError:
+    except InputError as error:
         if not _is_text(path, data):
-            raise
+            raise InputError(f"{path} is not a MetaGraph ({error}): is it complete?") from error
         meta = parse_meta_graph(from_text(data, saved_model=False))
     checkpoint = request.checkpoint or prefix
     if checkpoint is None:
@@ -153,7 +153,11 @@ def _saved_model(path: Path, request: Request) -> Opened:
     data = read_file(path)
     if path.suffix in TEXT_SUFFIXES:
         data = from_text(data, saved_model=True)
-    meta = choose(parse_saved_model(data), request.tags)
+    try:
+        graphs = parse_saved_model(data)
+    except InputError as error:
+        raise InputError(f"{path} is not a SavedModel ({error}): is it complete?") from error
+    meta = choose(graphs, request.tags)
     beside = path.parent / "variables" / "variables"
     prefix = request.checkpoint or (beside if checkpoint.exists(beside) else None)
     return _frozen_meta(meta, (path,), prefix, request, needs_variables=False)

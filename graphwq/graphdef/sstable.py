@@ -18,7 +18,7 @@ from graphwq.graphdef.snappy import uncompress
 from graphwq.graphdef.wire import WireError, read_varint
 
 MAGIC = bytes.fromhex("57fb808b247547db")
-_FOOTER, _TRAILER = 48, 5
+FOOTER, _TRAILER = 48, 5
 _PLAIN, _SNAPPY = 0, 1
 #: A table of more entries than this is no checkpoint's index.
 _MAX_ENTRIES = 5_000_000
@@ -67,7 +67,7 @@ class Entry:
 
 def is_table(data: memoryview) -> bool:
     """Whether the bytes end like a table."""
-    return len(data) >= _FOOTER and bytes(data[-8:]) == MAGIC
+    return len(data) >= FOOTER and bytes(data[-8:]) == MAGIC
 
 
 def entries(data: memoryview, check: bool = True) -> Iterator[Entry]:
@@ -91,7 +91,7 @@ def entries(data: memoryview, check: bool = True) -> Iterator[Entry]:
 
 
 def _entries(data: memoryview, check: bool) -> Iterator[Entry]:
-    footer = data[-_FOOTER:]
+    footer = data[-FOOTER:]
     _, position = _handle(footer, 0)
     place, _ = _handle(footer, position)
     index = _block(data, *place)
@@ -117,7 +117,7 @@ def _handle(data: memoryview, position: int) -> Tuple[Tuple[int, int], int]:
 
 def _block(data: memoryview, offset: int, size: int) -> Block:
     end = offset + size
-    if end + _TRAILER > len(data) - _FOOTER + _TRAILER or end + _TRAILER > len(data):
+    if end + _TRAILER > len(data) - FOOTER + _TRAILER or end + _TRAILER > len(data):
         raise InputError("a block of the table lies outside of the file: it is cut short")
     kind = data[end]
     stored = int.from_bytes(data[end + 1 : end + _TRAILER], "little")
