@@ -39,6 +39,7 @@ def quantize(
     storage: Optional[str] = None,
     plan: Optional[Plan] = None,
     progress: Optional[Progress] = None,
+    keep_codes: bool = True,
     **options: Any,
 ) -> RewriteResult:
     """Quantize the weights of a graph.
@@ -49,6 +50,7 @@ def quantize(
         storage: see ``plan``; ``dequant`` unless given. With a plan it overrides the plan's.
         plan: a plan for this graph; then ``bits`` and ``options`` are not used.
         progress: called with (done, total, weight) after each weight.
+        keep_codes: keep the codes in the result's ``quantized``, beside the new graph.
         options: as for ``plan``.
 
     Returns:
@@ -60,21 +62,23 @@ def quantize(
     """
     graph = _graph(graph)
     if plan is not None:
-        return rewrite(graph, with_storage(plan, storage), progress)
-    return quantize_with(
-        graph, Options(bits=bits, storage=storage or "dequant", **options), progress
-    )
+        return rewrite(graph, with_storage(plan, storage), progress, keep_codes)
+    wishes = Options(bits=bits, storage=storage or "dequant", **options)
+    return quantize_with(graph, wishes, progress, keep_codes)
 
 
 def quantize_with(
-    graph: Graph, options: Options, progress: Optional[Progress] = None
+    graph: Graph,
+    options: Options,
+    progress: Optional[Progress] = None,
+    keep_codes: bool = True,
 ) -> RewriteResult:
     """Quantize a graph in one go, surveying it once; see ``quantize``."""
     view = build(graph)
     view.check()
     survey = locate_in(view)
     made = plan_survey(view, survey, options, None)
-    return rewrite_surveyed(graph, view, survey.sites, made, progress)
+    return rewrite_surveyed(graph, view, survey.sites, made, progress, keep_codes)
 
 
 def with_storage(plan: Plan, storage: Optional[str]) -> Plan:

@@ -36,9 +36,11 @@ def run(arguments: argparse.Namespace) -> int:
     graph = opened.graph
     with about(arguments.graph), output.progress("quantizing") as step:
         if plan is None:
-            result = api.quantize_with(graph, wishes, step)
+            result = api.quantize_with(graph, wishes, step, keep_codes=False)
         else:
-            result = api.quantize(graph, storage=arguments.storage, plan=plan, progress=step)
+            result = api.quantize(
+                graph, storage=arguments.storage, plan=plan, progress=step, keep_codes=False
+            )
     after = result.save(arguments.output, arguments.force)
     before = sources.size_of(arguments.graph, opened)
     if arguments.json:

@@ -71,7 +71,7 @@ class RewriteResult:
         graph: the new graph.
         edits: what changed, as data.
         weights: what became of each weight of the plan, in its order.
-        quantized: codes and scales by weight.
+        quantized: codes and scales by weight; empty where they were not to be kept.
         skips: what was left as it is, with reasons.
         modified: False where nothing changed; then ``graph`` is the original.
         shared_bytes: bytes of the decoding tables that several weights share.
@@ -96,8 +96,10 @@ class RewriteResult:
         return save(self.graph, path, force)
 
 
-def rewrite(graph: Graph, plan: Plan, progress: Optional[Progress] = None) -> RewriteResult:
-    """Carry out a plan.
+def rewrite(
+    graph: Graph, plan: Plan, progress: Optional[Progress] = None, keep_codes: bool = True
+) -> RewriteResult:
+    """Carry out a plan; ``keep_codes`` keeps the codes a second time, beside the new graph.
 
     Raises:
         InputError: the plan is for another graph or does not fit this one.
@@ -111,7 +113,7 @@ def rewrite(graph: Graph, plan: Plan, progress: Optional[Progress] = None) -> Re
     view = build(graph)
     view.check()
     sites = {site.weight: site for site in locate_in(view).sites}
-    return _Rewriter(graph, view, sites).run(plan, progress)
+    return _Rewriter(graph, view, sites).run(plan, progress, keep_codes)
 
 
 def rewrite_surveyed(
@@ -120,9 +122,11 @@ def rewrite_surveyed(
     sites: Sequence[WeightSite],
     plan: Plan,
     progress: Optional[Progress] = None,
+    keep_codes: bool = True,
 ) -> RewriteResult:
     """Carry out a plan on a graph that is already surveyed; see ``rewrite``."""
-    return _Rewriter(graph, view, {site.weight: site for site in sites}).run(plan, progress)
+    rewriter = _Rewriter(graph, view, {site.weight: site for site in sites})
+    return rewriter.run(plan, progress, keep_codes)
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,9 @@ class _Rewriter:
         self._names = Names(graph)
         self._tables = Tables(self._names.root)
 
-    def run(self, plan: Plan, progress: Optional[Progress]) -> RewriteResult:
+    def run(
+        self, plan: Plan, progress: Optional[Progress], keep_codes: bool = True
+    ) -> RewriteResult:
         edits: List[Edit] = []
         weights: List[WeightResult] = []
         quantized: Dict[str, QuantizedTensor] = {}
@@ -194,7 +200,8 @@ class _Rewriter:
             weights.append(
                 WeightResult(item, error, before or site.nbytes, after or site.nbytes, bool(own))
             )
-            quantized[item.weight] = codes
+            if keep_codes:
+                quantized[item.weight] = codes
             edits.extend(own)
             counts.append(len(own))
             if progress is not None:
@@ -354,8 +361,8 @@ class _Rewriter:
                 continue
             after += size
             old = self._view.scopes[edit.scope].nodes.get(edit.node.name)
-            if old is not None and old.frame is not None:
-                before += old.frame.nbytes
+            if old is not None:
+                before += len(header(1, old.nbytes)) + old.nbytes
         return before, after, tables
 
 
