@@ -11,8 +11,8 @@ In this order, each step over what is left:
 6. the name that the renames found so far predict (a scope that was renamed, a prefix);
 7. the same name.
 
-Every step is linear in nodes and edges (GumTree's idea of anchors and recovery, Falleri et al.
-2014, on a graph instead of a tree).
+Swapping the two graphs swaps the two sides of every pair. Every step is linear in nodes and edges
+(the anchors and the recovery of GumTree, Falleri et al. 2014, on a graph instead of a tree).
 """
 
 from __future__ import annotations
@@ -35,7 +35,15 @@ def match_scopes(old: Scope, new: Scope) -> Dict[str, str]:
     if _equal(old, new):
         return {node.name: node.name for node in old.nodes}
     interner = Interner()
+    if _key(new) < _key(old):  # whichever way a pair is given, it is matched the same way
+        found = _Matcher(structure(new, interner), structure(old, interner)).run()
+        return {before: after for after, before in found.items()}
     return _Matcher(structure(old, interner), structure(new, interner)).run()
+
+
+def _key(scope: Scope) -> Tuple:
+    """Orders scopes; equal ones have equal names, ops and inputs."""
+    return len(scope.nodes), [(node.name, node.op, node.inputs) for node in scope.nodes]
 
 
 def _equal(old: Scope, new: Scope) -> bool:
