@@ -113,6 +113,12 @@ def _wish(view: ScopeView, step: Step, shape: Optional[Shape]) -> Optional[Shape
     if op == "Conv3D" and slot == 0:
         filters = _shape_of(view, node, 1)
         return (-1, -1, -1, -1, filters[3] if filters and len(filters) == 5 else -1)
+    if op.startswith("FusedBatchNorm") and slot == 0:
+        scale = _shape_of(view, node, 1)
+        attr = node.attr("data_format")
+        if scale is None or (attr is not None and attr.s == b"NCHW"):
+            return (-1, -1, -1, -1)
+        return (-1, -1, -1, scale[0])
     if op in _IMAGE_OPS and slot == 0:
         return (-1, -1, -1, -1)
     if op in _MATMULS and slot in (0, 1):

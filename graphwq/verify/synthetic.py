@@ -20,6 +20,11 @@ _MAX_ELEMENTS = 1 << 27
 _ITERATORS = ("IteratorGetNext", "OneShotIterator", "IteratorGetNextSync")
 
 
+#: Distributions of floats: 0..1; normal (images: 0..1 in larger grain); -1..1; normal (images:
+#: 0..255). The pixels of images repeat 1, 2, 4 and 8 times along each axis.
+KINDS = (0, 1, 2, 3)
+
+
 @dataclass(frozen=True)
 class Attempt:
     """Sizes for what the graph leaves open; the runner tries several until one runs.
@@ -95,13 +100,13 @@ def synthesize(
     seed: int = 0,
     samples: int = 4,
     attempt: Attempt = ATTEMPTS[0],
+    kinds: Sequence[int] = KINDS,
 ) -> Feeds:
     """Inputs that a graph can be run on, the same for the same seed, names and shapes.
 
-    Floats are, from sample to sample, normal numbers, 0..1, -1..1 and (images) 0..255, images with
-    grain of several sizes; single floats are 1 (a keep probability), single truth values False (not
-    training). Whole numbers stay below the table or depth that they index. Strings are files of the
-    format that the graph decodes.
+    Floats are, from sample to sample, of several distributions (``KINDS``); single floats are 1 (a
+    keep probability), single truth values False (not training). Whole numbers stay below the table
+    or depth that they index. Strings are files of the format that the graph decodes.
 
     Args:
         view: the main graph.
@@ -110,6 +115,7 @@ def synthesize(
         seed: of the random numbers.
         samples: how many; 1 where the graph takes no input.
         attempt: sizes for what the graph leaves open.
+        kinds: the distributions of floats that the samples take in turn, see ``KINDS``.
 
     Raises:
         InputError: a placeholder of a dtype that cannot be made.
@@ -123,7 +129,8 @@ def synthesize(
         sample: Dict[str, np.ndarray] = {}
         for item in wanted:
             random = _random(seed, item.tensor, number)
-            value = _value(item, shapes[item.tensor], random, number, attempt)
+            kind = kinds[number % len(kinds)]
+            value = _value(item, shapes[item.tensor], random, kind, attempt)
             value.flags.writeable = False
             sample[item.tensor] = value
         made.append(sample)
@@ -159,7 +166,7 @@ def _random(seed: int, name: str, number: int) -> np.random.RandomState:
 
 
 def _value(
-    item: Wanted, shape: Shape, random: np.random.RandomState, number: int, attempt: Attempt
+    item: Wanted, shape: Shape, random: np.random.RandomState, kind: int, attempt: Attempt
 ) -> np.ndarray:
     if item.dtype == dtypes.DT_STRING:
         return _strings(item, shape, random)
@@ -175,7 +182,7 @@ def _value(
         return _whole(item, shape, random, attempt, numpy_type)
     if not shape:
         return np.asarray(1, numpy_type)
-    return _floats(shape, random, number).astype(numpy_type)
+    return _floats(shape, random, kind).astype(numpy_type)
 
 
 def _whole(
@@ -194,13 +201,12 @@ def _whole(
     return np.asarray(random.randint(0, top, size=shape), numpy_type)
 
 
-def _floats(shape: Shape, random: np.random.RandomState, number: int) -> np.ndarray:
-    """One of several distributions, by the number of the sample; float64."""
+def _floats(shape: Shape, random: np.random.RandomState, kind: int) -> np.ndarray:
+    """Numbers of one of the ``KINDS``; float64."""
     is_image = len(shape) in (3, 4) and min(shape[-3:-1], default=1) >= 8
-    kind = number % (4 if is_image else 3)
-    if kind == 1 and not is_image:
+    if kind in (1, 3) and not is_image:
         return np.asarray(random.standard_normal(shape))
-    values = _grained(shape, random, 1 << number % 4) if is_image else random.random_sample(shape)
+    values = _grained(shape, random, 1 << kind) if is_image else random.random_sample(shape)
     if kind == 2:
         return np.asarray(values * 2 - 1)
     return np.asarray(values * 255 if kind == 3 else values)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Iterator, List, Optional, Sequence
+from typing import Iterator, List, Sequence
 
 from graphwq.errors import InputError
 from graphwq.survey.view import ScopeView
 from graphwq.verify.feeds import Feeds
 from graphwq.verify.interface import Placeholder
 from graphwq.verify.runner import Runner
-from graphwq.verify.synthetic import ATTEMPTS, Attempt, synthesize, wanted_inputs
+from graphwq.verify.synthetic import ATTEMPTS, KINDS, Attempt, synthesize, wanted_inputs
 
 _MAX_NUMBER = 1024
 _MAX_HINTS = 6
 #: Elements of a sample above which a guess is not tried.
-_MAX_ELEMENTS = 1 << 21
+_MAX_ELEMENTS = 1 << 19
 
 
 def find_feeds(
@@ -55,11 +55,25 @@ def find_feeds(
         except InputError as error:
             complaints.append(str(error))
             continue
-        return synthesize(view, placeholders, tensors, seed, samples, attempt)
+        kinds = [KINDS[0]]
+        for kind in KINDS[1:samples]:
+            trial = synthesize(view, placeholders, tensors, seed, 1, attempt, [kind])
+            if _runs(runner, tensors, trial):
+                kinds.append(kind)
+        return synthesize(view, placeholders, tensors, seed, samples, attempt, kinds)
     reason = complaints[0] if complaints else "all of them would be too large"
     raise InputError(
         f"no made-up input was found on which the graph runs ({reason}): give one with --inputs"
     )
+
+
+def _runs(runner: Runner, tensors: Sequence[str], feeds: Feeds) -> bool:
+    """Whether a graph takes an input; some do arithmetic on floats and use them as indices."""
+    try:
+        runner.run(tensors, feeds.samples[0])
+    except InputError:
+        return False
+    return True
 
 
 def _attempts(complaints: Sequence[str]) -> Iterator[Attempt]:
@@ -73,8 +87,17 @@ def _attempts(complaints: Sequence[str]) -> Iterator[Attempt]:
 
 
 def _numbers(complaints: Sequence[str]) -> Iterator[int]:
+    """The numbers in what went wrong, and by how much one of them is a multiple of the one before.
+
+    (TensorFlow says how many values a Reshape got and how many it needs.)
+    """
     for complaint in complaints:
-        for text in re.findall(r"\d+", complaint):
-            number: Optional[int] = int(text) if len(text) < 5 else None
-            if number is not None and 1 < number <= _MAX_NUMBER:
+        found = [int(text) for text in re.findall(r"\d{1,9}", complaint)]
+        ratios = [
+            after // before
+            for before, after in zip(found, found[1:])
+            if before and not after % before
+        ]
+        for number in (*ratios, *found):
+            if 1 < number <= _MAX_NUMBER:
                 yield number

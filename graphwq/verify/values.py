@@ -9,10 +9,7 @@ import numpy as np
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
 
-_UNFEEDABLE = frozenset(
-    [dtypes.DT_BFLOAT16, dtypes.DT_RESOURCE, dtypes.DT_VARIANT, dtypes.DT_QINT8, dtypes.DT_QUINT8]
-    + [dtypes.DT_QINT16, dtypes.DT_QUINT16, dtypes.DT_QINT32]
-)
+_UNFEEDABLE = frozenset([dtypes.DT_BFLOAT16, dtypes.DT_RESOURCE, dtypes.DT_VARIANT])
 
 
 def fitted(name: str, array: np.ndarray, dtype: int) -> Tuple[np.ndarray, str]:
