@@ -169,8 +169,6 @@ def _named(
     arrays: Mapping[str, np.ndarray], view: ScopeView, placeholders: Sequence[Placeholder]
 ) -> Dict[str, np.ndarray]:
     """The arrays by full tensor name."""
-    if not arrays:
-        raise InputError("the feeds hold no array: their keys are names of tensors, like input:0")
     named: Dict[str, np.ndarray] = {}
     inputs = {item.name for item in placeholders}
     for key, array in arrays.items():

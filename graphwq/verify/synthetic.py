@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
@@ -34,20 +34,24 @@ class Attempt:
         size: of the other free axes.
         rank: of a tensor whose rank is not known (its last axis has ``size``).
         ones: whole numbers without a known limit are 1 instead of 0 or 1.
+        defaults: placeholders that have a default are fed as well (it may be for another batch).
     """
 
     batch: int = 1
     size: int = 32
     rank: int = 0
     ones: bool = False
+    defaults: bool = False
 
 
-#: In this order; common sizes of images and features.
+_SIZES = (32, 64, 28, 224, 96, 1, 8, 16, 128, 299, 256, 48, 160, 416)
+#: In this order; common sizes of images and features first, then every even size up to 128.
 ATTEMPTS: Tuple[Attempt, ...] = (
-    *(Attempt(1, size) for size in (32, 64, 28, 224, 96, 1, 8, 16, 128, 299, 256, 48, 160, 416)),
+    *(Attempt(1, size) for size in _SIZES),
     *(Attempt(1, size, rank) for rank in (1, 2, 3, 4) for size in (1, 8, 32)),
     *(Attempt(batch, size, 2) for batch in (2, 4, 10, 16, 32, 64, 100, 128) for size in (32, 1)),
     *(Attempt(size, size, 2, ones=True) for size in (1, 2, 8)),
+    *(Attempt(1, size) for size in range(10, 130, 2) if size not in _SIZES),
 )
 
 
@@ -63,12 +67,18 @@ class Wanted:
 
 
 def wanted_inputs(
-    view: ScopeView, placeholders: Sequence[Placeholder], tensors: Sequence[str]
+    view: ScopeView,
+    placeholders: Sequence[Placeholder],
+    tensors: Sequence[str],
+    defaults: bool = False,
 ) -> Tuple[Wanted, ...]:
     """The tensors that have to be fed so that ``tensors`` can be fetched, with what is known.
 
-    The results of iterators are fed in place of the iterators. Placeholders with a default keep it.
+    The results of iterators are fed in place of the iterators. Placeholders with a default keep it
+    unless ``defaults`` is set.
     """
+    if defaults:
+        placeholders = [replace(item, has_default=False) for item in placeholders]
     found: List[Wanted] = []
     fed: Set[str] = set()
     for name in sorted(needed_nodes(view, tensors)):
@@ -122,7 +132,7 @@ def synthesize(
     """
     if samples < 1:
         raise InputError(f"the number of samples must be at least 1, not {samples}")
-    wanted = wanted_inputs(view, placeholders, tensors)
+    wanted = wanted_inputs(view, placeholders, tensors, attempt.defaults)
     shapes = {item.tensor: filled(item, attempt) for item in wanted}
     made: List[Sample] = []
     for number in range(samples if wanted else 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Iterator, List, Sequence
 
 from graphwq.errors import InputError
@@ -14,7 +15,9 @@ from graphwq.verify.synthetic import ATTEMPTS, KINDS, Attempt, synthesize, wante
 
 _MAX_NUMBER = 1024
 _MAX_HINTS = 6
-#: Elements of a sample above which a guess is not tried.
+#: How many of the usual sizes are tried once more with placeholders fed that have a default.
+_WITH_DEFAULTS = 14
+#: Elements of the tensors of a guessed shape above which a guess is not tried.
 _MAX_ELEMENTS = 1 << 19
 
 
@@ -42,14 +45,11 @@ def find_feeds(
         InputError: none is found; the message says what TensorFlow said of the first try.
     """
     complaints: List[str] = []
-    has_choice = any(
-        item.shape is None or -1 in item.shape
-        for item in wanted_inputs(view, placeholders, tensors)
-    )
-    for attempt in _attempts(complaints) if has_choice else ATTEMPTS[:1]:
+    for attempt in _attempts(view, placeholders, tensors, complaints):
+        choices = _choices(view, placeholders, tensors, attempt.defaults)
         try:
             trial = synthesize(view, placeholders, tensors, seed, 1, attempt)
-            if has_choice and sum(x.size for x in trial.samples[0].values()) > _MAX_ELEMENTS:
+            if sum(trial.samples[0][name].size for name in choices) > _MAX_ELEMENTS:
                 continue
             runner.run(tensors, trial.samples[0])
         except InputError as error:
@@ -76,14 +76,32 @@ def _runs(runner: Runner, tensors: Sequence[str], feeds: Feeds) -> bool:
     return True
 
 
-def _attempts(complaints: Sequence[str]) -> Iterator[Attempt]:
-    """The usual sizes, then those that are named in what went wrong."""
-    yield from ATTEMPTS
-    numbers = list(dict.fromkeys(_numbers(complaints)))[:_MAX_HINTS]
-    for rank in (2, 0):
-        for size in (32, 8, *numbers):
-            for batch in (*numbers, 1):
-                yield Attempt(batch, size, rank)
+def _choices(
+    view: ScopeView, placeholders: Sequence[Placeholder], tensors: Sequence[str], defaults: bool
+) -> List[str]:
+    """The tensors of which the graph does not tell the whole shape."""
+    wanted = wanted_inputs(view, placeholders, tensors, defaults)
+    return [item.tensor for item in wanted if item.shape is None or -1 in item.shape]
+
+
+def _attempts(
+    view: ScopeView,
+    placeholders: Sequence[Placeholder],
+    tensors: Sequence[str],
+    complaints: Sequence[str],
+) -> Iterator[Attempt]:
+    """The usual sizes, those that are named in what went wrong, and all that without defaults."""
+    if not _choices(view, placeholders, tensors, False):
+        yield ATTEMPTS[0]
+    else:
+        yield from ATTEMPTS
+        numbers = list(dict.fromkeys(_numbers(complaints)))[:_MAX_HINTS]
+        for rank in (2, 0):
+            for size in (32, 8, *numbers):
+                for batch in (*numbers, 1):
+                    yield Attempt(batch, size, rank)
+    if any(item.has_default for item in placeholders):
+        yield from (replace(attempt, defaults=True) for attempt in ATTEMPTS[:_WITH_DEFAULTS])
 
 
 def _numbers(complaints: Sequence[str]) -> Iterator[int]:

@@ -60,7 +60,7 @@ def test_from_a_file(tmp_path: Path) -> None:
     [
         ({"inptu/x": _ones(1, 4)}, "no tensor 'inptu/x' to feed; is 'input/x:0' meant"),
         ({"zzz": _ones(1, 4)}, "no tensor 'zzz'"),
-        ({}, "hold no array"),
+        ({}, "leave out 'input/x:0'"),
         ({"unneeded": _ones(3)}, r"leave out 'input/x:0' \(float32, \[\?, 4\]\)"),
         ({"input/x": _ones(1, 5)}, r"shape \[1, 5\], the tensor \[\?, 4\]"),
         ({"input/x": _ones(4)}, r"shape \[4\]"),
@@ -191,6 +191,13 @@ def test_a_feed_inside_the_graph() -> None:
     known = {"y:0": (dtypes.DT_FLOAT, (-1, 4))}
     with pytest.raises(InputError, match=r"the tensor \[\?, 4\]"):
         bind_feeds({"y": _ones(9)}, view, declared, ["y:0"], known)
+
+
+def test_a_graph_that_takes_nothing() -> None:
+    """No arrays are one sample."""
+    b = GraphBuilder()
+    b.op("y", "Relu", [b.const("c", np.ones(3, np.float32))])
+    assert bind_feeds({}, build(b.graph()).main, (), ["y:0"]).samples == ({},)
 
 
 def test_large_batches_are_cut() -> None:

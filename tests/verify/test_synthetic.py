@@ -6,11 +6,13 @@ from typing import Any, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
-from builders import GraphBuilder, random_weight
+from builders import GraphBuilder, encode, random_weight
 
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
+from graphwq.graphdef.node import new_node
+from graphwq.graphdef.protos import AttrValue
 from graphwq.survey.view import build
 from graphwq.tf1.session import Runner, tensorflow
 from graphwq.verify import media
@@ -253,6 +255,24 @@ def test_numbers_in_complaints_are_tried() -> None:
     b = GraphBuilder()
     b.op("y", "Reshape", [b.placeholder("x", [-1, 5]), b.const("shape", [37, 5])])
     assert _found(b.graph()).samples[0]["x:0"].shape == (37, 5)
+
+
+@pytest.mark.tf
+def test_a_default_for_another_batch() -> None:
+    """The state of a recurrent network may be frozen for a batch of 20: then it is fed."""
+    b = GraphBuilder()
+    default = b.const("zeros", np.zeros((20, 4), np.float32))
+    state = b.op("state", "PlaceholderWithDefault", [default], dtype=("type", FLOAT))
+    b.op("y", "ConcatV2", [b.placeholder("x", [1, 3]), state, b.const("axis", 1)], N=2)
+    graph = b.graph()
+    shape = AttrValue()
+    for size in (-1, 4):
+        shape.shape.dim.add().size = size
+    node = {item.name: item for item in graph.nodes}["state"]
+    attrs = {"dtype": encode(("type", FLOAT)), "shape": encode(shape)}
+    new = new_node("state", node.op, node.inputs, attrs)
+    feeds = _found(graph.edited({"": {"state": (new,)}}))
+    assert feeds.samples[0]["state:0"].shape == (1, 4)
 
 
 @pytest.mark.tf
