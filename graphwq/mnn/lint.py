@@ -156,6 +156,7 @@ class _Scope:
         self._view = view
         self._quantized = quantized
         self._loops = Loops(view)
+        self._sharing = names.Sharing(view)
         self._plain = Operands(view)
         self._folding = names.Folding(view, self._plain)
         self._codes = Operands(
@@ -188,7 +189,7 @@ class _Scope:
         if consumer.op not in (*CONVOLUTIONS, MATMUL):
             raise _Refusal(Fate.OP, f"MNN keeps the weights of {consumer.op} as floats")
         if consumer.op == MATMUL:
-            count = names.uses_of_tensor(self._view, inputs[1])
+            count = self._sharing.count(inputs[1])
             if count > MAX_SHARED:
                 detail = f"{count} ops use it; above {MAX_SHARED} MNN keeps one float constant"
                 raise _Refusal(Fate.SHARED, detail)

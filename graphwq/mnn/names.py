@@ -22,7 +22,7 @@ Identities count for nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Set
+from typing import Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
@@ -161,27 +161,40 @@ def _foldable(operands: Operands, node: Node) -> bool:
     return node.op == "Const" or bool(node.data_inputs)
 
 
-def uses_of_tensor(view: ScopeView, name: str) -> int:
-    """How often the tensor that an input names is used, Identities and the like passed over."""
-    ref = TensorRef.parse(name)
-    for _ in range(_MAX_STEPS):
-        node = view.nodes.get(ref.node)
-        if node is None or node.op not in PASS_OPS or not node.data_inputs:
-            break
-        ref = TensorRef.parse(node.data_inputs[0])
-    count, pending = 0, [(ref.node, ref.port)]
-    seen = set(pending)
-    while pending:
-        current, port = pending.pop()
-        for use in view.uses(current):
-            if use.slot == CONTROL or use.port != port:
-                continue
-            if use.node.op not in PASS_OPS:
-                count += 1
-            elif (use.node.name, 0) not in seen:
-                seen.add((use.node.name, 0))
-                pending.append((use.node.name, 0))
-    return count
+class Sharing:
+    """How often a tensor is used, Identities and the like passed over; counted once each."""
+
+    def __init__(self, view: ScopeView) -> None:
+        self._view = view
+        self._counts: Dict[Tuple[str, int], int] = {}
+
+    def count(self, name: str) -> int:
+        """Uses of the tensor that an input names."""
+        ref = TensorRef.parse(name)
+        for _ in range(_MAX_STEPS):
+            node = self._view.nodes.get(ref.node)
+            if node is None or node.op not in PASS_OPS or not node.data_inputs:
+                break
+            ref = TensorRef.parse(node.data_inputs[0])
+        key = (ref.node, ref.port)
+        if key not in self._counts:
+            self._counts[key] = self._count(key)
+        return self._counts[key]
+
+    def _count(self, tensor: Tuple[str, int]) -> int:
+        count, pending, seen = 0, [tensor], {tensor}
+        while pending:
+            current, port = pending.pop()
+            for use in self._view.uses(current):
+                if use.slot == CONTROL or use.port != port:
+                    continue
+                passed = (use.node.name, 0)
+                if use.node.op not in PASS_OPS:
+                    count += 1
+                elif passed not in seen:
+                    seen.add(passed)
+                    pending.append(passed)
+        return count
 
 
 class Loops:

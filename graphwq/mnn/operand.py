@@ -17,7 +17,10 @@ from graphwq.survey.paths import PASS_OPS
 from graphwq.survey.view import ScopeView
 
 _MAX_DEPTH = 200
-_MAX_ELEMENTS = 1 << 28
+#: Results of arithmetic, and constants of more elements than a few for each of their bytes, are
+#: refused above this: a tiny file can declare more than any memory holds.
+_MAX_ELEMENTS = 1 << 22
+_ELEMENTS_PER_BYTE = 8
 _MAX_RANK = 64
 
 Arrays = List[np.ndarray]
@@ -60,7 +63,7 @@ class Operands:
             return None
         if node.op == "Const":
             tensor = node.tensor()
-            if tensor is None or tensor.size > _MAX_ELEMENTS:
+            if tensor is None or tensor.size > _MAX_ELEMENTS + _ELEMENTS_PER_BYTE * node.nbytes:
                 return None
             return None if tensor.dtype not in dtypes.NUMPY else (tensor.numpy(),)
         operation = _OPS.get(node.op)
