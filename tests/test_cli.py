@@ -17,8 +17,8 @@ from conftest import ROOT
 from rewriting import BITS, STORAGES, function_graph, gather, through_identity, value
 
 import graphwq
+from graphwq import text
 from graphwq.cli import options as cli_options
-from graphwq.cli import text
 from graphwq.cli.main import COMMANDS, build_parser
 from graphwq.graphdef.graph import Graph
 

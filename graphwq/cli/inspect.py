@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from graphwq.cli import output, sources, text
+from graphwq import text
+from graphwq.cli import output, sources
 from graphwq.cli.about import about
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph

@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import List, NoReturn, Optional, Sequence
 
 from graphwq import __version__
-from graphwq.cli.text import one_line
 from graphwq.errors import GraphWQError, InputError
+from graphwq.text import one_line
 
 #: Command -> what it is for. The module graphwq.cli.NAME has ``configure`` and ``run``.
 COMMANDS = {

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from graphwq.cli import options, output, text
+from graphwq import text
+from graphwq.cli import options, output, sources
 from graphwq.cli.about import about
 from graphwq.errors import InputError
 from graphwq.graphdef.atomic import check_output, write_atomically
-from graphwq.graphdef.source import load
 from graphwq.mnn import child, command, compress_params, feeds
 from graphwq.mnn.compare import LayerCheck, OutputCheck
 from graphwq.mnn.convert import Converted, convert
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action = actions.add_parser(
             name, help=about_it, description=about_it[0].upper() + about_it[1:] + "."
         )
-        action.add_argument("graph", metavar="IN", type=Path, help="a frozen graph (.pb or .pbtxt)")
+        action.add_argument("graph", metavar="IN", type=Path, help=sources.HELP)
         action.add_argument("--plan", metavar="PLAN.json", type=Path, help="carry out this plan")
         action.add_argument("--json", action="store_true", help="print JSON")
         if name == "lint":
@@ -48,6 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         else:
             _configure_output(action, name)
         options.configure(action, STORAGES)
+        sources.configure(action)
 
 
 def _configure_output(action: argparse.ArgumentParser, name: str) -> None:
@@ -99,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _prepare(arguments: argparse.Namespace) -> Prepared:
     plan = options.read_plan(arguments)
     wishes = options.from_arguments(arguments)
-    graph = load(arguments.graph)
+    graph = sources.load(arguments).graph
     with about(arguments.graph):
         return prepare(graph, plan, wishes, arguments.storage or BAKE)
 

@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
 
-from graphwq.cli import text
+from graphwq import text
 from graphwq.survey.sites import Reason, Skip
 
 #: Characters of a cell in a line of a file.

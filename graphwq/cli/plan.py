@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Tuple
 
-from graphwq.cli import options, output, sources, text
+from graphwq import text
+from graphwq.cli import options, output, sources
 from graphwq.cli.about import about
 from graphwq.graphdef.atomic import check_output, write_atomically
 from graphwq.rewrite.plan import Plan, PlanItem, Rows, Split

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any, Dict
 
-from graphwq import api
-from graphwq.cli import options, output, sources, text
+from graphwq import api, text
+from graphwq.cli import options, output, sources
 from graphwq.cli.about import about
 from graphwq.graphdef.atomic import check_output
 from graphwq.rewrite.run import RewriteResult, WeightResult

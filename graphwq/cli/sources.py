@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-from graphwq.cli import text
+from graphwq import text
 from graphwq.errors import InputError
 from graphwq.graphdef.atomic import check_output
 from graphwq.graphdef.opening import Opened, Request, open_source
@@ -24,8 +24,8 @@ _AVERAGE = "ExponentialMovingAverage"
 _MAX_SHOWN = 5
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+def configure(parser: argparse.ArgumentParser, outputs: bool = True) -> None:
+    """Add the options; ``--outputs`` only where the command has no other use for that name."""
     group = parser.add_argument_group("where the variables are (a frozen graph has none)")
     group.add_argument(
         "--checkpoint",
@@ -34,12 +34,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the checkpoint with their values, like model.ckpt-100; of a MetaGraph the one beside "
         "it, of a SavedModel its own unless given",
     )
-    group.add_argument(
-        "--outputs",
-        metavar="NAME,NAME",
-        help="keep only what these nodes or tensors need; unless given those of the signatures, or "
-        "those that nobody uses",
-    )
+    if outputs:
+        group.add_argument(
+            "--outputs",
+            metavar="NAME,NAME",
+            help="keep only what these nodes or tensors need; unless given those of the "
+            "signatures, or those that nobody uses",
+        )
     group.add_argument("--tags", metavar="TAG,TAG", help="which graph of a SavedModel")
     group.add_argument(
         "--signature", metavar="NAME", help="keep only what this signature needs (default: all)"

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 from graphwq import verification
-from graphwq.cli import output, report
+from graphwq.cli import output, report, sources
 from graphwq.cli.about import about
 from graphwq.cli.plans import read_plan
 from graphwq.errors import InputError
 from graphwq.graphdef.atomic import check_output, write_atomically
+from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.source import load
 from graphwq.verify.report import Report
 
@@ -19,7 +20,7 @@ from graphwq.verify.report import Report
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "reference", metavar="REFERENCE", type=Path, help="the graph before (.pb or .pbtxt)"
+        "reference", metavar="REFERENCE", type=Path, help=f"the graph before: {sources.HELP}"
     )
     candidate = parser.add_argument(
         "candidate", metavar="CANDIDATE", type=Path, help="what was made of it"
@@ -34,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--static", action="store_true", help="structure and weights only: run nothing"
     )
     _configure_run(parser.add_argument_group("running both graphs"))
+    sources.configure(parser, outputs=False)
     pages = parser.add_argument_group("reports")
     pages.add_argument("--report", metavar="OUT.json", type=Path, help="write it as JSON")
     report.configure_pages(pages)
@@ -127,7 +129,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _with_reference(arguments: argparse.Namespace) -> Report:
     plan = None if arguments.plan is None else read_plan(arguments.plan)
-    reference, candidate = load(arguments.reference), load(arguments.candidate)
+    reference, candidate = _reference(arguments), load(arguments.candidate)
     with about(arguments.candidate), output.progress("verifying") as step:
         return verification.verify(
             reference,
@@ -143,6 +145,15 @@ def _with_reference(arguments: argparse.Namespace) -> Report:
             progress=step,
             **_wishes(arguments),
         )
+
+
+def _reference(arguments: argparse.Namespace) -> Graph:
+    """The reference; one that has to be frozen first is pruned to the outputs that are compared."""
+    is_frozen = arguments.reference.is_file() and arguments.checkpoint is None
+    is_frozen = is_frozen and arguments.reference.suffix != ".meta"
+    wanted = argparse.Namespace(**vars(arguments))
+    wanted.outputs = None if is_frozen else arguments.outputs
+    return sources.load(wanted, arguments.reference).graph
 
 
 def _with_golden(arguments: argparse.Namespace) -> Report:
