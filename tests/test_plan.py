@@ -194,7 +194,7 @@ _DAMAGE = {
     "asymmetric": _put(False, *_ITEM, "symmetric"),
     "symmetric as text": _put("false", *_ITEM, "symmetric"),
     "wide range": _put(False, *_ITEM, "narrow_range"),
-    "unknown method": _put("gptq", *_ITEM, "method"),
+    "unknown method": _put("magic", *_ITEM, "method"),
     "method a number": _put(1, *_ITEM, "method"),
     "scale of 9 bits": _put(9, *_ITEM, "scale_bits"),
     "scale of 17 bits": _put(17, *_ITEM, "scale_bits"),

@@ -7,6 +7,7 @@ from typing import Optional, Sequence, Tuple
 
 from graphwq.cli import plans
 from graphwq.errors import InputError
+from graphwq.quant.scheme import DATA_FREE
 from graphwq.rewrite.plan import STORAGES, Plan, Rule
 from graphwq.rewrite.planner import GRANULARITIES, Options
 
@@ -21,6 +22,12 @@ def configure(parser: argparse.ArgumentParser, for_mnn: Sequence[str] = ()) -> N
     """
     group = parser.add_argument_group("what and how")
     group.add_argument("--bits", type=_number, metavar="N", help="2..8 (default 8)")
+    group.add_argument(
+        "--method",
+        choices=DATA_FREE,
+        help="how scale and codes are chosen: absmax: scale from the largest value (default); mse: "
+        "the scale of least error; squant: rounding errors cancel within a kernel and a channel",
+    )
     group.add_argument(
         "--storage",
         choices=for_mnn or STORAGES,
@@ -89,6 +96,7 @@ def from_arguments(arguments: argparse.Namespace) -> Options:
         "group_size": arguments.group_size,
         "min_elements": arguments.min_elements,
         "scale_bits": arguments.scale_bits,
+        "method": arguments.method,
     }
     if arguments.group_size is not None and arguments.granularity is None:
         chosen["granularity"] = "group"
@@ -105,7 +113,7 @@ def from_arguments(arguments: argparse.Namespace) -> Options:
 def given(arguments: argparse.Namespace) -> Tuple[str, ...]:
     """Those of these options, apart from --storage, that stand on the command line."""
     names = ["bits", "granularity", "group_size", "rule", "include", "exclude", "ops"]
-    names += ["min_elements", "keep_larger", "scale_bits"]
+    names += ["min_elements", "keep_larger", "scale_bits", "method"]
     values = {name: getattr(arguments, name) for name in names}
     return tuple(
         "--" + name.replace("_", "-")

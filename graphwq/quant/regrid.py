@@ -64,7 +64,7 @@ def _per_channel(values: np.ndarray, scheme: QuantScheme, at_top: bool) -> Optio
         pending = pending[~exact]
     if len(pending):
         return None
-    return _as_weight(codes, values.shape, kept), scale.reshape(
+    return as_weight(codes, values.shape, kept), scale.reshape(
         scale_shape(values.shape, scheme.granularity)
     )
 
@@ -81,7 +81,7 @@ def _guesses(absmax: np.ndarray, top: int, at_top: bool) -> Iterator[np.ndarray]
         yield np.nextafter(middle, np.float32(0))
 
 
-def _as_weight(groups: np.ndarray, shape: Tuple[int, ...], kept: Tuple[int, ...]) -> np.ndarray:
+def as_weight(groups: np.ndarray, shape: Tuple[int, ...], kept: Tuple[int, ...]) -> np.ndarray:
     """[groups, values of a group] back to the shape of the weight; the inverse of as_groups."""
     rest = tuple(axis for axis in range(len(shape)) if axis not in kept)
     order = kept + rest

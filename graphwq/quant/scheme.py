@@ -13,6 +13,12 @@ MIN_BITS, MAX_BITS = 2, 8
 #: Significant bits of a float32 scale.
 FLOAT32_BITS = 24
 
+ABSMAX, MSE, SQUANT, GPTQ = "absmax", "mse", "squant", "gptq"
+#: How scale and codes can be chosen, see method.py.
+METHODS = (ABSMAX, MSE, SQUANT, GPTQ)
+#: Those that look at the weight alone.
+DATA_FREE = (ABSMAX, MSE, SQUANT)
+
 
 @dataclass(frozen=True)
 class PerTensor:
@@ -51,7 +57,7 @@ class QuantScheme:
         granularity: which values share a scale.
         symmetric: the zero point is 0 (the only form so far).
         narrow_range: the codes are -T..T with T = 2^(num_bits-1) - 1, without -T-1.
-        method: how scale and codes are chosen.
+        method: how scale and codes are chosen: one of ``METHODS``.
         scale_bits: significant bits of a scale, 24 = float32 as it is, or 13..16: then every
             product code * scale is exact in float32, which is what TensorFlow's FakeQuant ops need
             to reproduce it. (With fewer, half weights would grow.)
@@ -61,15 +67,15 @@ class QuantScheme:
     granularity: Granularity = PerTensor()
     symmetric: bool = True
     narrow_range: bool = True
-    method: str = "absmax"
+    method: str = ABSMAX
     scale_bits: int = FLOAT32_BITS
 
     def __post_init__(self) -> None:
         check_num_bits(self.num_bits)
         if not (self.symmetric and self.narrow_range):
             raise InputError("only symmetric, narrow-range quantization is implemented")
-        if self.method != "absmax":
-            raise InputError(f"there is no method {self.method!r}: use 'absmax'")
+        if self.method not in METHODS:
+            raise InputError(f"there is no method {self.method!r}: use {', '.join(METHODS)}")
         if self.scale_bits not in (*range(13, 17), FLOAT32_BITS):
             raise InputError(f"scale_bits must be 24 or 13..16, not {self.scale_bits!r}")
 

@@ -9,7 +9,9 @@ from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.quant.scheme import (
+    ABSMAX,
     FLOAT32_BITS,
+    METHODS,
     Granularity,
     PerChannel,
     PerGroup,
@@ -59,6 +61,7 @@ class Options:
         min_elements: smaller weights stay float.
         keep_larger: also quantize weights whose integer form is not smaller on disk.
         scale_bits: significant bits of a scale, see QuantScheme.
+        method: how scale and codes are chosen, see QuantScheme.
     """
 
     bits: int = 8
@@ -72,6 +75,7 @@ class Options:
     min_elements: int = 0
     keep_larger: bool = False
     scale_bits: int = FLOAT32_BITS
+    method: str = ABSMAX
 
     def __post_init__(self) -> None:
         check_num_bits(self.bits)
@@ -80,6 +84,8 @@ class Options:
                 check_num_bits(rule.num_bits)
         if self.storage not in STORAGES:
             raise InputError(f"there is no storage {self.storage!r}: use {', '.join(STORAGES)}")
+        if self.method not in METHODS:
+            raise InputError(f"there is no method {self.method!r}: use {', '.join(METHODS)}")
         if self.granularity not in GRANULARITIES:
             raise InputError(
                 f"there is no granularity {self.granularity!r}: use {', '.join(GRANULARITIES)}"
@@ -182,7 +188,9 @@ def _fate(view: View, site: WeightSite, options: Options) -> _Fate:
     if site.size < options.min_elements:
         detail = f"{site.size} elements, the minimum is {options.min_elements}"
         return Skip(site.weight, Reason.TOO_SMALL.value, detail)
-    scheme = QuantScheme(bits, _granularity(site, options), scale_bits=options.scale_bits)
+    scheme = QuantScheme(
+        bits, _granularity(site, options), method=options.method, scale_bits=options.scale_bits
+    )
     form = form_of(view, site, scheme)
     layout = BITS if isinstance(form, Whole) and dequant.prefers_bits(site, bits) else PLANES
     return PlanItem(site.weight, options.storage, scheme, bits, form, layout)

@@ -13,8 +13,8 @@ from graphwq.graphdef.mapping import release
 from graphwq.graphdef.node import Node
 from graphwq.graphdef.source import save
 from graphwq.graphdef.wire import header
+from graphwq.quant.method import quantize_by_method
 from graphwq.quant.metrics import WeightError
-from graphwq.quant.quantize import quantize_with_error
 from graphwq.quant.scheme import MAX_BITS, PerGroup, QuantizedTensor
 from graphwq.rewrite import bake, dequant, fake_quant, invariants, rows, split
 from graphwq.rewrite.builder import Builder, Place
@@ -258,7 +258,7 @@ class _Rewriter:
         tensor = self._node(site).tensor()
         assert tensor is not None
         try:
-            quantized, error = quantize_with_error(tensor.numpy(), item.scheme)
+            quantized, error = quantize_by_method(tensor.numpy(), item.scheme)
         except QuantizationError as problem:
             raise QuantizationError(
                 f"weight {item.weight!r} cannot be quantized: {problem}; mend the model, or keep "
