@@ -329,7 +329,7 @@ def test_given_options() -> None:
     every = {action.option_strings[-1] for action in parser._actions} - {"--help", "--storage"}
     values = ["--bits", "8", "--granularity", "group", "--group-size", "8", "--rule", "a=4"]
     values += ["--include", "a", "--exclude", "b", "--ops", "c", "--min-elements", "1"]
-    values += ["--keep-larger", "--scale-bits", "16"]
+    values += ["--keep-larger", "--scale-bits", "16", "--method", "mse"]
     assert set(cli_options.given(parser.parse_args(values))) == every
     assert cli_options.given(parser.parse_args(["--storage", "bake"])) == ()
 

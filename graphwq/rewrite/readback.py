@@ -177,7 +177,10 @@ def _rounded(floats: np.ndarray, values: np.ndarray, scheme: QuantScheme) -> boo
     if not values.any():
         return False
     found = _on_scheme(floats, values, replace(scheme, granularity=PerTensor()), at_top=True)
-    return found is not None and bool((np.rint(floats / found.scale) == found.codes).all())
+    if found is None:
+        return False
+    top = scheme.max_code
+    return bool((np.clip(np.rint(floats / found.scale), -top, top) == found.codes).all())
 
 
 def _on_scheme(

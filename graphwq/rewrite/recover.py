@@ -13,8 +13,8 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.quant.audit import Audit, audit
-from graphwq.quant.quantize import quantize_with_error
-from graphwq.quant.scheme import QuantizedTensor
+from graphwq.quant.method import quantize_by_method
+from graphwq.quant.scheme import ABSMAX, QuantizedTensor
 from graphwq.rewrite.parallel import in_order
 from graphwq.rewrite.plan import Plan, PlanItem
 from graphwq.rewrite.readback import Found, read_back
@@ -125,8 +125,8 @@ def recover_surveyed(
     return Recovered(made, tuple(found), tuple(missing), rebuilt)
 
 
-def absmax(view: View, weight: RecoveredWeight) -> QuantizedTensor:
-    """What rounding to nearest under the absmax scale makes of the reference's values.
+def by_method(view: View, weight: RecoveredWeight, method: str) -> QuantizedTensor:
+    """What a method that needs no data makes of the reference's values, on the recovered scheme.
 
     Raises:
         QuantizationError: the weight holds NaN or Inf.
@@ -134,7 +134,13 @@ def absmax(view: View, weight: RecoveredWeight) -> QuantizedTensor:
     site = weight.site
     tensor = view.scopes[site.scope].nodes[site.node].tensor()
     assert tensor is not None
-    return quantize_with_error(tensor.numpy(), weight.quantized.scheme)[0]
+    scheme = replace(weight.quantized.scheme, method=method)
+    return quantize_by_method(tensor.numpy(), scheme)[0]
+
+
+def absmax(view: View, weight: RecoveredWeight) -> QuantizedTensor:
+    """``by_method`` for rounding to nearest under the absmax scale."""
+    return by_method(view, weight, ABSMAX)
 
 
 def _work(survey: Survey, plan: Optional[Plan]) -> List[Tuple[WeightSite, Optional[PlanItem]]]:
