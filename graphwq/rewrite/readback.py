@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -109,8 +109,24 @@ def _baked(old: Node, new: Node, site: WeightSite, item: Optional[PlanItem]) -> 
 def _baked_scheme(
     floats: np.ndarray, values: np.ndarray, site: WeightSite
 ) -> Optional[QuantScheme]:
-    """The scheme of baked values: one whose grid they are on where rounding puts the floats."""
-    for granularity in _granularities(site):
+    """The scheme of baked values: one that rounds the floats to them, or any grid they are on.
+
+    Groups come last: their grids hold those of whole channels.
+    """
+    whole: List[Granularity] = [PerTensor()]
+    whole += [PerChannel(site.kept_axes)] if site.kept_axes else []
+    return (
+        _rounding_scheme(floats, values, whole)
+        or _any_grid(values, site)
+        or _rounding_scheme(floats, values, _groups(site))
+    )
+
+
+def _rounding_scheme(
+    floats: np.ndarray, values: np.ndarray, granularities: Iterable[Granularity]
+) -> Optional[QuantScheme]:
+    """The first scheme under which the values are the floats rounded to nearest."""
+    for granularity in granularities:
         probes = list(_probes(floats, values, granularity))
         for bits in range(MIN_BITS, MAX_BITS + 1):
             for scale_bits in _SCALE_BITS if values.dtype == np.dtype(np.float16) else _ANY_SCALE:
@@ -120,7 +136,7 @@ def _baked_scheme(
                 found = _on_scheme(floats, values, scheme)
                 if found is not None:
                     return replace(scheme, scale_bits=_bits_of(found.scale, scale_bits))
-    return _any_grid(values, site)
+    return None
 
 
 def _any_grid(values: np.ndarray, site: WeightSite) -> Optional[QuantScheme]:
@@ -134,17 +150,13 @@ def _any_grid(values: np.ndarray, site: WeightSite) -> Optional[QuantScheme]:
     return None
 
 
-def _granularities(site: WeightSite) -> Iterator[Granularity]:
-    """What values may share a scale by, coarse before fine (which holds a coarse grid, too).
+def _groups(site: WeightSite) -> Iterator[Granularity]:
+    """Groups that values may share a scale by, large ones first (small ones hold their grids).
 
     Groups of fewer than 8 or of another number than a power of two are found with their plan only.
     """
-    yield PerTensor()
-    if not site.kept_axes:
-        return
-    yield PerChannel(site.kept_axes)
     reduced = [axis for axis in range(len(site.shape)) if axis not in site.kept_axes]
-    length = site.shape[reduced[-1]] if reduced else 0
+    length = site.shape[reduced[-1]] if reduced and site.kept_axes else 0
     for size in (1 << power for power in reversed(range(3, max(length - 1, 1).bit_length()))):
         yield PerGroup(site.kept_axes, reduced[-1], size)
 

@@ -50,12 +50,14 @@ class Recovered:
         weights: them, in the plan's order.
         missing: the items of a given plan that the candidate does not hold.
         rebuilt: the rewrite of the reference by ``plan`` with the candidate's codes.
+        given: the plan was given; a recovered one does not know the methods.
     """
 
     plan: Plan
     weights: Tuple[RecoveredWeight, ...]
     missing: Tuple[PlanItem, ...]
     rebuilt: RewriteResult
+    given: bool
 
     @property
     def touched(self) -> Dict[Tuple[str, str], str]:
@@ -122,7 +124,7 @@ def recover_surveyed(
         given[site.weight] = Given(stored.quantized, checked.error, stored.prefix)
     made = _plan(survey, found, plan)
     rebuilt = rebuild(reference, view, survey.sites, made, given)
-    return Recovered(made, tuple(found), tuple(missing), rebuilt)
+    return Recovered(made, tuple(found), tuple(missing), rebuilt, plan is not None)
 
 
 def by_method(view: View, weight: RecoveredWeight, method: str) -> QuantizedTensor:

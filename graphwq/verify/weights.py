@@ -2,8 +2,8 @@
 
 No TensorFlow: codes and scales are decoded from the file, values computed as float32(code) * scale.
 A weight passes where its codes and scales are what its method makes of the reference's values. For
-round-to-nearest under the absmax scale that is decided bit for bit; of other methods only the range
-of the codes and the zeros can be held against them.
+methods that look at the weight alone that is decided bit for bit, and without a plan the method is
+found; of others only the range of the codes and the zeros can be held against them.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphwq.errors import QuantizationError
 from graphwq.graphdef.dtypes import dtype_name
-from graphwq.quant.audit import Audit, Deviation, deviation
+from graphwq.quant.audit import Deviation, deviation
 from graphwq.quant.histogram import Histogram, histogram
 from graphwq.quant.metrics import WeightError
-from graphwq.quant.scheme import QuantizedTensor, granularity_to_json
+from graphwq.quant.scheme import DATA_FREE, QuantizedTensor, granularity_to_json
 from graphwq.rewrite.parallel import in_order
-from graphwq.rewrite.recover import Recovered, RecoveredWeight, absmax
+from graphwq.rewrite.recover import Recovered, RecoveredWeight, by_method
 from graphwq.survey.sites import Source, WeightSite
 from graphwq.survey.view import View
 from graphwq.verify.problem import WEIGHTS, Problem
@@ -37,6 +36,7 @@ class WeightCheck:
         weight, dtype, shape: as in the reference.
         storage: ``dequant``, ``bake`` or ``fake_quant``.
         num_bits: width of the grid.
+        method: by which scale and codes were chosen; "" where none is known that gives them.
         granularity: which values share a scale, as in a plan.
         error: of the decoded values against the reference's.
         worst_steps: distance of the worst value from its float, in steps of the scale.
@@ -51,6 +51,7 @@ class WeightCheck:
     shape: Tuple[int, ...]
     storage: str
     num_bits: int
+    method: str
     granularity: Mapping[str, Any]
     error: WeightError
     worst_steps: float
@@ -70,6 +71,7 @@ class WeightCheck:
             "shape": list(self.shape),
             "storage": self.storage,
             "num_bits": self.num_bits,
+            "method": self.method,
             "granularity": dict(self.granularity),
             **self.error.to_json(),
             "worst_steps": self.worst_steps,
@@ -92,6 +94,7 @@ class WeightCheck:
             tuple(data["shape"]),
             data["storage"],
             data["num_bits"],
+            data["method"],
             data["granularity"],
             WeightError.from_json(data),
             data["worst_steps"],
@@ -169,8 +172,11 @@ def check_weights(
     }
 
     def check(found: RecoveredWeight) -> Tuple[WeightCheck, List[Problem]]:
-        wrong = _problems(reference, found) if not exact else _inexact(found)
-        return _check(found, sizes[found.site.weight]), list(wrong)
+        size = sizes[found.site.weight]
+        if exact:
+            return _check(found, size, ""), list(_inexact(found))
+        method, wrong = _by_method(reference, found, recovered.given)
+        return _check(found, size, method), [*_problems(found), *wrong]
 
     checks: List[WeightCheck] = []
     problems: List[Problem] = []
@@ -219,7 +225,7 @@ def _same(reference: View, candidate: View, site: WeightSite) -> bool:
     return before.numpy().tobytes() == after.numpy().tobytes()
 
 
-def _check(found: RecoveredWeight, sizes: Tuple[int, int]) -> WeightCheck:
+def _check(found: RecoveredWeight, sizes: Tuple[int, int], method: str) -> WeightCheck:
     site, audit = found.site, found.audit
     return WeightCheck(
         site.weight,
@@ -227,6 +233,7 @@ def _check(found: RecoveredWeight, sizes: Tuple[int, int]) -> WeightCheck:
         site.shape,
         found.item.storage,
         found.item.scheme.num_bits,
+        method,
         granularity_to_json(found.item.scheme.granularity),
         audit.error,
         audit.worst_steps,
@@ -248,12 +255,11 @@ def _inexact(found: RecoveredWeight) -> Iterator[Problem]:
         yield Problem(WEIGHTS, "not_exact", found.site.weight, message)
 
 
-def _problems(reference: View, found: RecoveredWeight) -> Iterator[Problem]:
+def _problems(found: RecoveredWeight) -> Iterator[Problem]:
     weight, audit = found.site.weight, found.audit
     if audit.non_finite:
         message = f"{audit.non_finite} values of the reference are NaN or Inf, which no code is"
         yield Problem(WEIGHTS, "non_finite", weight, message)
-        return
     if audit.out_of_range:
         top = found.quantized.scheme.max_code
         message = f"{audit.out_of_range} codes are beyond {-top}..{top}"
@@ -261,43 +267,64 @@ def _problems(reference: View, found: RecoveredWeight) -> Iterator[Problem]:
     if audit.moved_zeros:
         message = f"{audit.moved_zeros} zeros of the reference are zeros no more"
         yield Problem(WEIGHTS, "zero_lost", weight, message)
-    if found.item.scheme.method == "absmax":
-        yield from _against_absmax(reference, found, audit)
 
 
-def _against_absmax(reference: View, found: RecoveredWeight, audit: Audit) -> Iterator[Problem]:
-    weight = found.site.weight
-    try:
-        expected = absmax(reference, found)
-    except QuantizationError as error:
-        yield Problem(WEIGHTS, "non_finite", weight, str(error))
-        return
+def _by_method(
+    reference: View, found: RecoveredWeight, given: bool
+) -> Tuple[str, Tuple[Problem, ...]]:
+    """The method of a weight, and what is not as it makes it."""
+    said = found.item.scheme.method
+    if said not in DATA_FREE or found.audit.non_finite:
+        return said, ()
+    expected = by_method(reference, found, said)
+    if _is(expected, found):
+        return said, ()
+    if not given:
+        for method in DATA_FREE:
+            if method != said and _is(by_method(reference, found, method), found):
+                return method, ()
+    return said if given else "", tuple(_deviations(expected, found, said))
+
+
+def _is(expected: QuantizedTensor, found: RecoveredWeight) -> bool:
+    different = deviation(expected, found.quantized)
+    return not (different.codes or different.scales)
+
+
+def _deviations(
+    expected: QuantizedTensor, found: RecoveredWeight, method: str
+) -> Iterator[Problem]:
+    weight, audit = found.site.weight, found.audit
     different = deviation(expected, found.quantized)
     if different.scales:
-        message = _scale_message(expected, found.quantized, different)
+        message = _scale_message(expected, found.quantized, different, method)
         yield Problem(WEIGHTS, "scale_differs", weight, message)
     if different.codes:
-        message = _code_message(expected, found.quantized, different)
+        message = _code_message(expected, found.quantized, different, method)
         if audit.beyond_half_step:
             message += f", the worst value is {audit.worst_steps:.3g} steps off"
         yield Problem(WEIGHTS, "code_differs", weight, message)
 
 
-def _scale_message(expected: QuantizedTensor, got: QuantizedTensor, different: Deviation) -> str:
+def _scale_message(
+    expected: QuantizedTensor, got: QuantizedTensor, different: Deviation, method: str
+) -> str:
     place = different.first_scale or 0
     where = _place(expected.scale, place)
     return (
-        f"the scale at {where} is {got.scale.reshape(-1)[place]:.9g}, absmax gives "
+        f"the scale at {where} is {got.scale.reshape(-1)[place]:.9g}, {method} gives "
         f"{expected.scale.reshape(-1)[place]:.9g} ({different.scales} of {expected.scale.size} "
         "differ); if another method chose it, give its plan"
     )
 
 
-def _code_message(expected: QuantizedTensor, got: QuantizedTensor, different: Deviation) -> str:
+def _code_message(
+    expected: QuantizedTensor, got: QuantizedTensor, different: Deviation, method: str
+) -> str:
     place = different.first_code or 0
     where = _place(expected.codes, place)
     return (
-        f"the code at {where} is {got.codes.reshape(-1)[place]}, rounding to nearest gives "
+        f"the code at {where} is {got.codes.reshape(-1)[place]}, {method} gives "
         f"{expected.codes.reshape(-1)[place]} ({different.codes} of {expected.codes.size} differ)"
     )
 

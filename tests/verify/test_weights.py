@@ -94,7 +94,7 @@ def test_one_code_off_by_one(name: str) -> None:
     was = int(made.quantized[problem.where].codes.reshape(-1)[place])
     shape = made.quantized[problem.where].codes.shape
     where = [int(axis) for axis in np.unravel_index(place, shape)]
-    assert f"the code at {where} is {was + 1}, rounding to nearest gives {was}" in problem.message
+    assert f"the code at {where} is {was + 1}, absmax gives {was}" in problem.message
     assert f"(1 of {shape[0] * shape[1]} differ)" in problem.message
 
 
@@ -194,9 +194,7 @@ def test_another_method_needs_its_plan() -> None:
     tampered = changed(made.graph, codes, _up)
     plan = graphwq.plan(graph, 8)
     (item,) = plan.items
-    scheme = replace(item.scheme)
-    object.__setattr__(scheme, "method", "gptq")  # not offered by this version
-    other = replace(plan, items=(replace(item, scheme=scheme),))
+    other = replace(plan, items=(replace(item, scheme=replace(item.scheme, method="gptq")),))
     assert _kinds(weights_of(graph, tampered, plan)) == [("code_differs", "w")]
     assert weights_of(graph, tampered, other).passed
 
@@ -213,3 +211,22 @@ def test_histograms_are_of_the_worst_weights(fixtures: Path) -> None:
         assert sum(count > 0 for count in item.histogram.before) > 3
     order = [item.error.sqnr_db for item in result.worst(99)]
     assert order == sorted(order)
+
+
+@pytest.mark.parametrize("storage", ["dequant", "bake"])
+@pytest.mark.parametrize("bits", [8, 4, 2])
+@pytest.mark.parametrize("method", ["absmax", "mse", "squant"])
+def test_the_method_is_found(method: str, bits: int, storage: str, fixtures: Path) -> None:
+    """Without a plan, too, every code is held against the method that chose it; with the plan of
+    another method it fails.
+    """
+    graph = graphwq.load(fixtures / "digits_mlp.pb")
+    made = graphwq.quantize(graph, bits, storage, method=method)
+    result = weights_of(graph, made.graph)
+    assert result.problems == ()
+    assert len(result.weights) == len(made.weights)
+    assert method in {item.method for item in result.weights}
+    plan = graphwq.plan(graph, bits, storage, method=method)
+    assert weights_of(graph, made.graph, plan).passed
+    other = graphwq.plan(graph, bits, storage, method="absmax" if method != "absmax" else "mse")
+    assert not weights_of(graph, made.graph, other).passed
