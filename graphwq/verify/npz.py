@@ -120,7 +120,6 @@ def _filled(
         if not piece:
             raise InputError(f"{where} ends after {len(data)} of {nbytes} bytes")
         data += piece
-    file.read(1)  # the checksum is looked at where the data ends
     if not nbytes:
         return np.empty(shape, dtype)
     array = np.frombuffer(bytes(data), dtype).reshape(shape, order="F" if is_fortran else "C")

@@ -23,7 +23,7 @@ from graphwq.verify import sinks
 from graphwq.verify.analysis import analyse_layers
 from graphwq.verify.feeds import FILE, Feeds
 from graphwq.verify.interface import find_interface
-from graphwq.verify.keep import KeepResult, fewest_to_keep
+from graphwq.verify.keep import KeepResult, _shortest_prefix, _without_needless, fewest_to_keep
 from graphwq.verify.lab import Lab, changed_weights, chunked
 from graphwq.verify.layers import FUNCTION, UNUSED, LayersResult, NodeError
 from graphwq.verify.outputs import compare_outputs
@@ -331,6 +331,51 @@ def test_few_trials_still_give_a_set_that_holds() -> None:
             )
             assert keep.evaluations <= limit
             assert _sqnr(graph, made, keep.weights, feeds) >= 12
+
+
+def test_a_ranking_that_misleads() -> None:
+    """Ranked the wrong way round, everything is needed at first; what is not is dropped again."""
+    graph = _wide()
+    made = graphwq.quantize(graph, 2, "bake", keep_larger=True).graph
+    view, feeds = build(graph), _feeds(_x(4, 8))
+    sites = locate_in(view).sites
+    changed = changed_weights(view, build(made), sites)
+    wrong = {f"w{index}": float(index) for index in range(6)}
+    with Lab(graph, view, sites, Runner) as lab:
+        keep = fewest_to_keep(lab, sites, changed, wrong, ["y:0"], feeds, 12.0)
+    assert 0 < len(keep.weights) < 6
+    assert "w5" not in keep.weights
+    for name in keep.weights:
+        fewer = [other for other in keep.weights if other != name]
+        assert _sqnr(graph, made, fewer, feeds) < 12, "none of them can be left out"
+
+
+class _Known:
+    """Trials of which the outcome is known: a set holds where it has all of ``needed``."""
+
+    def __init__(self, needed: Sequence[str]) -> None:
+        self.needed, self.exhausted, self.count = set(needed), False, 0
+
+    def of(self, names: Sequence[str]) -> Any:
+        self.count += 1
+        return type("Trial", (), {"ok": self.needed <= set(names)})
+
+
+@pytest.mark.parametrize("length", range(12))
+def test_the_shortest_prefix(length: int) -> None:
+    """Exactly as long as needed, found in few trials."""
+    names = [f"{index:02}" for index in range(11)]
+    trials: Any = _Known(names[:length])
+    assert _shortest_prefix(trials, list(names)) == names[:length]
+    assert trials.count <= 4
+
+
+@pytest.mark.parametrize("needed", [[], ["00"], ["03", "07"], ["10"], ["00", "05", "10"]])
+def test_what_is_not_needed_is_dropped(needed: List[str]) -> None:
+    """Wherever it stands in the ranking."""
+    trials: Any = _Known(needed)
+    names = [f"{index:02}" for index in range(11)]
+    assert _without_needless(trials, names) == needed
 
 
 def test_wishes_that_make_no_sense() -> None:
