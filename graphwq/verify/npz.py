@@ -21,6 +21,8 @@ MAX_BYTES = 4 << 30
 _MAX_ARRAYS = 10_000
 _MAX_HEADER = 64 * 1024
 _STEP = 8 << 20
+#: numpy 1 has no room for more axes.
+_MAX_RANK = 32
 _SUFFIX = ".npy"
 _KINDS = "biufcSUV"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -90,6 +92,8 @@ def _array(file: IO[bytes], size: int, where: str) -> np.ndarray:
         )
     if dtype.kind not in _KINDS or dtype.names is not None or dtype.subdtype is not None:
         raise InputError(f"{where} is of type {dtype}, which no tensor has")
+    if len(shape) > _MAX_RANK:
+        raise InputError(f"{where} has {len(shape)} axes and cannot be read, {_MAX_RANK} can")
     count = 1
     for length in shape:
         if not isinstance(length, int) or isinstance(length, bool) or length < 0:
