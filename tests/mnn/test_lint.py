@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, List, Tuple
 
 import numpy as np
@@ -17,7 +18,18 @@ from graphwq.mnn.prepare import prepare
 from graphwq.quant.scheme import max_code
 from graphwq.rewrite.planner import Options
 
-from .layers import OUT, conv, depthwise, graph_of, lint_of, matmul, norm, relu, transposed
+from .layers import (
+    OUT,
+    conv,
+    converted,
+    depthwise,
+    graph_of,
+    lint_of,
+    matmul,
+    norm,
+    relu,
+    transposed,
+)
 
 
 def _one(build: Any, **options: Any) -> Layer:
@@ -170,18 +182,37 @@ def test_negative_gamma_turns_the_codes_round() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "fate", "block"),
-    [(16, Fate.QUANTIZED, 16), (32, Fate.QUANTIZED, 32), (64, Fate.QUANTIZED, 0)]
-    + [(24, Fate.GROUP_SIZE, 0), (8, Fate.GROUP_SIZE, 0), (48, Fate.GROUP_SIZE, 0)],
+    ("channels", "size", "fate", "block"),
+    [(64, 16, Fate.QUANTIZED, 16), (64, 32, Fate.QUANTIZED, 32), (64, 64, Fate.QUANTIZED, 0)]
+    + [(64, 8, Fate.GROUP_SIZE, 0), (64, 48, Fate.GROUP_SIZE, 0), (48, 24, Fate.GROUP_SIZE, 0)],
 )
-def test_groups(size: int, fate: Fate, block: int) -> None:
+def test_groups(channels: int, size: int, fate: Fate, block: int) -> None:
     """Groups are MNN's blocks where they are multiples of 16 that divide the input channels."""
     layer = _one(
-        lambda b: relu(b, conv(b, (3, 3, 64, OUT), 64)), granularity="group", group_size=size
+        lambda b: relu(b, conv(b, (3, 3, channels, OUT), channels)),
+        granularity="group",
+        group_size=size,
     )
     assert (layer.fate, layer.block_size) == (fate, block)
     if block:
-        assert layer.grouping == f"{OUT * 64 // size} blocks of {size} input channels"
+        assert layer.grouping == f"{OUT * channels // size} blocks of {size} input channels"
+
+
+@pytest.mark.mnn
+@pytest.mark.parametrize(
+    ("channels", "size", "rows"),
+    [(64, 16, 4 * OUT), (64, 48, OUT), (64, 8, OUT), (48, 24, OUT), (48, 16, 3 * OUT)],
+)
+def test_the_converter_cuts_these_blocks(
+    channels: int, size: int, rows: int, tmp_path: Path
+) -> None:
+    """The real converter cuts rows exactly where ``is_block`` says so."""
+    graph = graph_of(lambda b: relu(b, conv(b, (3, 3, channels, OUT), channels)))
+    options = ["--weightQuantBits=4", "--weightQuantAsymmetric=0", f"--weightQuantBlock={size}"]
+    (layer,) = converted(graph, tmp_path, options).layers
+    assert layer.quantized is not None
+    assert len(layer.quantized.scale) == rows
+    assert layout.is_block(size, channels) == (rows > OUT)
 
 
 def test_one_scale_for_all_is_not_mnns_grid() -> None:
