@@ -9,8 +9,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from graphwq.mnn import model as mnn_model
-from graphwq.mnn.lint import FOLD_TOLERANCE, Layer
+from graphwq.mnn.lint import Layer
 from graphwq.mnn.model import Model, Quantized
+from graphwq.mnn.verdict import FOLD_TOLERANCE
 
 #: The quantized model may be this much farther from its graph than the float model is from its own.
 MARGIN_DB = 3.0

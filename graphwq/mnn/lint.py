@@ -8,45 +8,22 @@ plan's codes and scales back. Every other layer gets a reason and stays float in
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from graphwq.errors import InputError
 from graphwq.graphdef.node import Node, attr_of_bool
 from graphwq.mnn import layout, names
-from graphwq.mnn.layout import CONVOLUTIONS, MATMUL, SMALLEST_SCALE
+from graphwq.mnn.layout import CONVOLUTIONS, MATMUL
 from graphwq.mnn.names import Fused, Loops
 from graphwq.mnn.operand import Operands
+from graphwq.mnn.verdict import Fate, Refusal, block_size, check_arithmetic, folded, spread
 from graphwq.quant.scheme import PerGroup, QuantizedTensor, QuantScheme
 from graphwq.survey.sites import Consumer, Survey, qualified
 from graphwq.survey.view import ScopeView, View
 
 #: Of a MatMul weight with more users than this the converter makes no convolution.
 MAX_SHARED = 4
-#: A folded scale may miss the product of scale and batch-norm factor by a few float32 roundings.
-FOLD_TOLERANCE = 2e-6
-
-
-class Fate(str, Enum):
-    """What becomes of a weight in one layer: quantized, or why it stays float."""
-
-    QUANTIZED = "quantized"
-    FUNCTION = "function"
-    OP = "op"
-    FOLDED = "folded"
-    LEFT_OPERAND = "left_operand"
-    DEPTHWISE_MULTIPLIER = "depthwise_multiplier"
-    SHARED = "shared"
-    NOT_CONSTANT = "not_constant"
-    PLANNED_FLOAT = "planned_float"
-    TRANSPOSED_GROUPING = "transposed_grouping"
-    GROUP_SIZE = "group_size"
-    SEVERAL_SCALES = "several_scales"
-    TINY_SCALE = "tiny_scale"
-    GRID = "grid"
-    UNKNOWN_LAYER = "unknown_layer"
 
 
 @dataclass(frozen=True)
@@ -140,15 +117,6 @@ def layers(view: View, survey: Survey, quantized: Mapping[str, QuantizedTensor])
     return found
 
 
-class _Refusal(Exception):  # noqa: N818  control flow, never seen outside
-    """Why a layer stays float."""
-
-    def __init__(self, fate: Fate, detail: str) -> None:
-        super().__init__(detail)
-        self.fate = fate
-        self.detail = detail
-
-
 class _Scope:
     """The main graph, with what its layers share."""
 
@@ -162,7 +130,7 @@ class _Scope:
         self._codes = Operands(
             view, {name: item.codes.astype(np.float32) for name, item in quantized.items()}
         )
-        self._scales = Operands(view, {name: _spread(item) for name, item in quantized.items()})
+        self._scales = Operands(view, {name: spread(item) for name, item in quantized.items()})
 
     def layers(self, consumer: Consumer, weights: Tuple[str, ...], size: int) -> Iterator[Layer]:
         """The layers that one use of a weight becomes: one, or one per group."""
@@ -170,7 +138,7 @@ class _Scope:
         base = Layer(weights, node, consumer.op, "", "", Fate.OP, "", 0, 0, size, 4 * size)
         try:
             self._check_op(consumer)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             yield replace(base, fate=refusal.fate, detail=refusal.detail)
             return
         yield from self._convolutions(base, consumer)
@@ -179,20 +147,20 @@ class _Scope:
         """Refuse a use that the converter makes no convolution of."""
         if consumer.scope:
             detail = f"it stands in the function {consumer.scope}, which MNN does not read"
-            raise _Refusal(Fate.FUNCTION, detail)
+            raise Refusal(Fate.FUNCTION, detail)
         inputs = self._view.nodes[consumer.node].data_inputs
         if self._folding.removes(self._view.nodes[consumer.node]):
             detail = "all inputs of the op are constants: MNN computes it away"
-            raise _Refusal(Fate.FOLDED, detail)
+            raise Refusal(Fate.FOLDED, detail)
         if consumer.op == MATMUL and consumer.slot == 0:
-            raise _Refusal(Fate.LEFT_OPERAND, "MNN quantizes the second input of a MatMul only")
+            raise Refusal(Fate.LEFT_OPERAND, "MNN quantizes the second input of a MatMul only")
         if consumer.op not in (*CONVOLUTIONS, MATMUL):
-            raise _Refusal(Fate.OP, f"MNN keeps the weights of {consumer.op} as floats")
+            raise Refusal(Fate.OP, f"MNN keeps the weights of {consumer.op} as floats")
         if consumer.op == MATMUL:
             count = self._sharing.count(inputs[1])
             if count > MAX_SHARED:
                 detail = f"{count} ops use it; above {MAX_SHARED} MNN keeps one float constant"
-                raise _Refusal(Fate.SHARED, detail)
+                raise Refusal(Fate.SHARED, detail)
 
     def _convolutions(self, base: Layer, consumer: Consumer) -> Iterator[Layer]:
         node = self._view.nodes[consumer.node]
@@ -219,7 +187,7 @@ class _Scope:
             parts = names.groups(self._view, self._plain, node, channels)
         try:
             codes, scale, bits, block = self._expected(layer, node, consumer.slot, channels)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             layer = replace(layer, fate=refusal.fate, detail=refusal.detail)
             yield from _grouped(layer, parts, outputs)
             return
@@ -240,11 +208,11 @@ class _Scope:
         schemes = []
         for weight in weights:
             if weight not in self._quantized:
-                raise _Refusal(Fate.PLANNED_FLOAT, "the plan keeps it float")
+                raise Refusal(Fate.PLANNED_FLOAT, "the plan keeps it float")
             schemes.append(self._quantized[weight].scheme)
         if len({scheme.num_bits for scheme in schemes}) > 1:
             bits = ", ".join(str(scheme.num_bits) for scheme in schemes)
-            raise _Refusal(Fate.SEVERAL_SCALES, f"weights of {bits} bits are joined in one layer")
+            raise Refusal(Fate.SEVERAL_SCALES, f"weights of {bits} bits are joined in one layer")
         return schemes[0]
 
     def _expected(
@@ -255,13 +223,13 @@ class _Scope:
         name = node.data_inputs[slot]
         moved = self._codes.value(name), self._scales.value(name)
         if moved[0] is None or moved[1] is None:
-            raise _Refusal(Fate.NOT_CONSTANT, "what the op gets is computed, no constant")
+            raise Refusal(Fate.NOT_CONSTANT, "what the op gets is computed, no constant")
         transposed = attr_of_bool(node, "transpose_b")
         codes = layout.rows(node.op, moved[0], transposed)
         scales = layout.rows(node.op, moved[1], transposed)
         block = 0
         if isinstance(scheme.granularity, PerGroup):
-            block = _block_size(scheme.granularity, channels)
+            block = block_size(scheme.granularity, channels)
             if block:
                 codes = layout.blocked(codes, channels, block)
                 scales = layout.blocked(scales, channels, block)
@@ -272,85 +240,13 @@ class _Scope:
                     "MNN cuts a transposed convolution into pieces of memory, not into the "
                     "channels that the plan gave a scale each"
                 )
-                raise _Refusal(Fate.TRANSPOSED_GROUPING, detail)
+                raise Refusal(Fate.TRANSPOSED_GROUPING, detail)
             detail = "weights that share a scale in MNN have several in the plan"
-            raise _Refusal(Fate.SEVERAL_SCALES, detail)
-        _check_arithmetic(codes, scale, scheme, layer.factor, node.op)
-        signs, scale = _folded(scale, layer.factor)
+            raise Refusal(Fate.SEVERAL_SCALES, detail)
+        check_arithmetic(codes, scale, scheme, layer.factor, node.op)
+        signs, scale = folded(scale, layer.factor)
         codes = (codes * signs[:, None]).astype(np.int8)
         return codes, scale, scheme.num_bits, block
-
-
-def _spread(item: QuantizedTensor) -> np.ndarray:
-    """The scales in the shape of the weight."""
-    scheme = item.scheme
-    if not isinstance(scheme.granularity, PerGroup):
-        return np.broadcast_to(item.scale, item.codes.shape)
-    axis, size = scheme.granularity.axis, scheme.granularity.group_size
-    repeated = np.repeat(item.scale, size, axis)
-    cut = repeated.take(np.arange(item.codes.shape[axis]), axis)
-    return np.broadcast_to(cut, item.codes.shape)
-
-
-def _block_size(granularity: PerGroup, channels: int) -> int:
-    """The block size to tell the converter; 0 where one group is the whole row."""
-    size = granularity.group_size
-    if size >= channels:
-        return 0
-    if not layout.is_block(size, channels):
-        detail = (
-            f"groups of {size} of {channels} input channels; MNN's blocks are multiples of "
-            f"{layout.BLOCK_STEP} that divide them"
-        )
-        raise _Refusal(Fate.GROUP_SIZE, detail)
-    return size
-
-
-def _check_arithmetic(
-    codes: np.ndarray,
-    scale: np.ndarray,
-    scheme: QuantScheme,
-    factor: Optional[np.ndarray],
-    op: str,
-) -> None:
-    """Refuse rows that the converter would not reproduce."""
-    per_row = _per_row(factor, len(scale))
-    if per_row is not None and op == "Conv2DBackpropInput" and len(scale) > 1:
-        detail = "batch normalisation is folded into channels, MNN groups by pieces of memory"
-        raise _Refusal(Fate.TRANSPOSED_GROUPING, detail)
-    used = codes.any(1)
-    folded = scale if per_row is None else np.abs(scale * per_row)
-    tiny = np.flatnonzero(used & ~(folded > SMALLEST_SCALE) & (folded > 0))
-    if len(tiny):
-        after = "" if per_row is None else " after batch-norm folding"
-        detail = (
-            f"the scale of output channel {tiny[0]} is {folded[tiny[0]]:.2g}{after}; MNN stores "
-            f"zeros where it is not above 1e-6"
-        )
-        raise _Refusal(Fate.TINY_SCALE, detail)
-    if not np.isfinite(folded).all():
-        raise _Refusal(Fate.GRID, "batch normalisation makes NaN or Inf of it")
-    found, derived = layout.encode(codes.astype(np.float32) * scale[:, None], scheme.num_bits)
-    wrong = (found != codes).any(1) | ((derived != scale) & used)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        detail = (
-            f"MNN would derive the scale {derived[row]:.6g} for row {row}, not {scale[row]:.6g}: "
-            f"its largest code is {int(np.abs(codes[row]).max())}, not {scheme.max_code}"
-        )
-        raise _Refusal(Fate.GRID, detail)
-
-
-def _per_row(factor: Optional[np.ndarray], count: int) -> Optional[np.ndarray]:
-    return None if factor is None else np.repeat(factor, count // len(factor))
-
-
-def _folded(scale: np.ndarray, factor: Optional[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
-    """The sign of each row's codes and its scale after batch-norm folding."""
-    per_row = _per_row(factor, len(scale))
-    if per_row is None:
-        return np.ones(len(scale), np.int8), scale
-    return np.sign(per_row).astype(np.int8), np.abs(scale * per_row).astype(np.float32)
 
 
 def _grouped(layer: Layer, parts: int, outputs: int) -> Iterator[Layer]:
@@ -375,21 +271,3 @@ def _grouped(layer: Layer, parts: int, outputs: int) -> Iterator[Layer]:
             channels = outputs // parts
             part = replace(part, factor=layer.factor[index * channels : (index + 1) * channels])
         yield part
-
-
-def check_unique(found: List[Layer]) -> None:
-    """Two layers of one name would share one record of the compression file.
-
-    Raises:
-        InputError: there are such, and they are to be quantized differently.
-    """
-    seen: Dict[Tuple[str, str], Layer] = {}
-    for layer in found:
-        if not layer.is_quantized:
-            continue
-        other = seen.setdefault((layer.subgraph, layer.name), layer)
-        if other is not layer and (other.num_bits, other.block_size) != (
-            layer.num_bits,
-            layer.block_size,
-        ):
-            raise InputError(f"two layers are named {layer.name!r} and need different records")

@@ -8,9 +8,10 @@ from typing import Any, Dict, List, Sequence, Tuple
 from graphwq.graphdef.source import save
 from graphwq.mnn import child, model, size
 from graphwq.mnn.child import ConverterError
-from graphwq.mnn.lint import Fate, Layer
+from graphwq.mnn.lint import Layer
 from graphwq.mnn.model import Model
 from graphwq.mnn.prepare import Prepared
+from graphwq.mnn.verdict import Fate
 from graphwq.survey.sites import Skip
 from graphwq.survey.view import build
 

@@ -18,10 +18,10 @@ from graphwq.mnn import child, compare, compress_params, size
 from graphwq.mnn import convert as module
 from graphwq.mnn.compare import MARGIN_DB, ROUNDING_DB
 from graphwq.mnn.convert import ConversionError, convert
-from graphwq.mnn.lint import Fate
 from graphwq.mnn.model import Model, parse
 from graphwq.mnn.prepare import Prepared, prepare
 from graphwq.mnn.report import lint_graph
+from graphwq.mnn.verdict import Fate
 from graphwq.rewrite.plan import Plan
 from graphwq.rewrite.planner import Options
 

@@ -13,8 +13,9 @@ import graphwq
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.mnn import layout
-from graphwq.mnn.lint import Fate, Layer
+from graphwq.mnn.lint import Layer
 from graphwq.mnn.prepare import prepare
+from graphwq.mnn.verdict import Fate
 from graphwq.quant.scheme import max_code
 from graphwq.rewrite.planner import Options
 
