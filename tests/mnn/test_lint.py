@@ -324,3 +324,25 @@ def test_rows_of_an_empty_survey() -> None:
     relu(b, b.placeholder("x", [1]))
     graph: Graph = b.graph()
     assert lint_of(graph) == []
+
+
+def test_rows() -> None:
+    """MNN's layout, element by element: output channel first, then input channel, height, width."""
+    w = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    found = layout.rows("Conv2D", w).reshape(5, 4, 2, 3)
+    assert all(found[o, i, h, x] == w[h, x, i, o] for h, x, i, o in np.ndindex(*w.shape))
+    found = layout.rows("Conv2DBackpropInput", w)  # memory is [in, out, h, w]
+    assert found.shape == (4, 30)
+    assert all(
+        found.reshape(5, 4, 2, 3)[i, o, h, x] == w[h, x, o, i]
+        for h, x, o, i in np.ndindex(*w.shape)
+    )
+    single = w[..., :1]
+    found = layout.rows("DepthwiseConv2dNative", single).reshape(4, 2, 3)
+    assert all(found[c, h, x] == single[h, x, c, 0] for h, x, c, _ in np.ndindex(*single.shape))
+    matrix = w.reshape(6, 20)
+    assert np.array_equal(layout.rows("MatMul", matrix), matrix.T)
+    assert np.array_equal(layout.rows("MatMul", matrix, transposed=True), matrix)
+    blocks = layout.blocked(layout.rows("Conv2D", w), 4, 2)
+    assert blocks.shape == (10, 12)
+    assert np.array_equal(blocks[3], layout.rows("Conv2D", w)[1, 12:])
