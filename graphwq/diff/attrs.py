@@ -13,7 +13,7 @@ from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import Node
 from graphwq.graphdef.protos import AttrValue, DecodeError
 from graphwq.graphdef.tensor import Tensor, parse_tensor
-from graphwq.graphdef.wire import LENGTH_DELIMITED, WireError, fields
+from graphwq.graphdef.wire import LENGTH_DELIMITED, Buffer, WireError, fields
 from graphwq.text import printable, shortened
 
 _TENSOR = 8
@@ -94,7 +94,7 @@ def same_tensor(old: Tensor, new: Tensor) -> bool:
         return bytes(old.raw) == bytes(new.raw)
 
 
-def tensor_of(value: bytes) -> Optional[Tensor]:
+def tensor_of(value: Buffer) -> Optional[Tensor]:
     """The tensor that a serialized AttrValue holds; None where it holds something else."""
     try:
         found = None

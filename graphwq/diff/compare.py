@@ -69,7 +69,7 @@ def diff_graphs(old: Graph, new: Graph, plan: Optional[Plan] = None) -> Comparis
     renames = {name: _names(before, match_scopes(before, after)) for name, before, after in scopes}
     renames = {name: names for name, names in renames.items() if names}
     aligned = renamed(old, renames)
-    found = explain(old, new, renames, plan)
+    found = explain(old, aligned, new, renames, plan)
     walk = _Walk(aligned, new, renames, found)
     changes = sorted(walk.changes(), key=lambda change: _rank(change, found))
     return Comparison(old, new, aligned, renames, tuple(changes), found)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from graphwq.diff.change import Change, Kind, Severity
+from graphwq.diff.constants import tensor_of_node
 from graphwq.diff.match import predicted, rename_votes
 from graphwq.diff.nodes import compare_nodes
 from graphwq.diff.rename import Renames, renamed
-from graphwq.diff.values import same_bytes
+from graphwq.diff.values import grid_of, same_bytes
 from graphwq.errors import InputError, QuantizationError, UnsupportedError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
@@ -22,6 +23,9 @@ from graphwq.rewrite.run import WeightResult
 from graphwq.survey.locate import locate_in
 from graphwq.survey.view import View, build
 from graphwq.text import decibel, plural, size
+
+#: So many changed constants are looked at for a sign of quantization.
+_MOST_TRIED = 1000
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,13 @@ class Tally:
 
 
 def explain(
-    old: Graph, new: Graph, renames: Renames, plan: Optional[Plan]
+    old: Graph, aligned: Graph, new: Graph, renames: Renames, plan: Optional[Plan]
 ) -> Optional[Explanation]:
     """Find the quantization that leads from OLD to NEW.
 
     Args:
         old, new: the graphs.
+        aligned: OLD under the names of NEW.
         renames: scope -> name in OLD -> name in NEW of the nodes that were renamed.
         plan: what is said to have been done; None to recover it from NEW.
 
@@ -80,10 +85,10 @@ def explain(
     Raises:
         InputError: a plan is given, and it does not fit OLD.
     """
+    if plan is None and not _may_be_quantized(aligned, new):
+        return None
     names = {scope: former_names(old, new, scope, pairs) for scope, pairs in renames.items()}
     candidate = renamed(new, names)
-    if plan is None and not _may_be_quantized(old, candidate):
-        return None
     try:
         view = build(old)
         view.check()
@@ -138,23 +143,28 @@ def former_names(old: Graph, new: Graph, scope: str, pairs: Mapping[str, str]) -
 
 
 def _may_be_quantized(old: Graph, new: Graph) -> bool:
-    """Whether a float constant changed, or NEW has 8-bit constants or FakeQuant ops of its own."""
+    """Whether NEW has constants on a grid, 8-bit constants or FakeQuant ops that OLD has not."""
+    tried = 0
+    before = {scope.name: scope for scope in old.scopes}
     for after in new.scopes:
-        before = {
-            scope.name: {node.name: node for node in scope.nodes}
-            for scope in old.scopes
-            if scope.name == after.name
-        }.get(after.name, {})
+        known = (
+            {node.name: node for node in before[after.name].nodes} if after.name in before else {}
+        )
         for node in after.nodes:
-            known = before.get(node.name)
-            if node.op == "Const":
-                if known is not None and same_bytes(known.to_bytes(), node.to_bytes()):
-                    continue
-                kind = attr_of_type(node, "dtype")
-                if kind in dtypes.EIGHT_BIT or (known is not None and kind in dtypes.QUANTIZABLE):
-                    return True
-            elif known is None and node.op.startswith("FakeQuant"):
+            former = known.get(node.name)
+            if node.op.startswith("FakeQuant") and former is None:
                 return True
+            if node.op != "Const":
+                continue
+            if former is not None and same_bytes(former.to_bytes(), node.to_bytes()):
+                continue
+            if attr_of_type(node, "dtype") in dtypes.EIGHT_BIT:
+                return True
+            if former is not None and tried < _MOST_TRIED:
+                tried += 1
+                tensor = tensor_of_node(node)
+                if tensor is not None and grid_of(tensor) is not None:
+                    return True
     return False
 
 

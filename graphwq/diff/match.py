@@ -55,6 +55,10 @@ def _equal(old: Scope, new: Scope) -> bool:
 
 def rename_of(old: str, new: str) -> Tuple[str, str]:
     """The shortest scopes that tell two names apart: ``a/x/w``, ``b/x/w`` -> ``a``, ``b``."""
+    if new.endswith(f"/{old}"):
+        return "", new[: -len(old) - 1]
+    if old.endswith(f"/{new}"):
+        return old[: -len(new) - 1], ""
     left, right = old.split("/"), new.split("/")
     common = 0
     while common < min(len(left), len(right)) and left[-1 - common] == right[-1 - common]:

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Dict, Hashable, Iterable, List, Tuple
 
-from graphwq.diff.attrs import default
+from graphwq.diff.attrs import default, tensor_of
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Scope
 from graphwq.graphdef.node import CONTROL, Node, TensorRef
@@ -146,7 +146,7 @@ def local_number(node: Node, interner: Interner) -> int:
         if key.startswith("_"):
             continue
         if key == "value" and node.op == "Const":
-            parts.append((key, _content(node, value)))
+            parts.append((key, _content(value)))
             continue
         content = bytes(value) if len(value) <= _SMALL else _digest(value)
         if content != default(node.op, key):
@@ -155,14 +155,14 @@ def local_number(node: Node, interner: Interner) -> int:
     return interner((node.op, tuple(parts)))
 
 
-def _content(node: Node, value: memoryview) -> Hashable:
+def _content(value: memoryview) -> Hashable:
+    tensor = tensor_of(value)
     try:
-        tensor = node.tensor()
-        if tensor is None:
-            return _digest(value)
-        return (tensor.dtype, tensor.shape, _values(tensor))
+        if tensor is not None:
+            return (tensor.dtype, tensor.shape, _values(tensor))
     except InputError:
-        return _digest(value)
+        pass
+    return _digest(value)
 
 
 def _values(tensor: Tensor) -> Hashable:
