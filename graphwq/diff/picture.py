@@ -134,7 +134,13 @@ def groups(seeds: Iterable[str], webs: Sequence[Web], joined: Mapping[str, str])
 
 def neighbourhood(seeds: Sequence[str], webs: Sequence[Web]) -> List[str]:
     """The seeds and what is around them in any of the graphs, up to two steps."""
-    found = dict.fromkeys(seeds[:MOST_NODES])
+    chosen = list(seeds)
+    if len(chosen) > MOST_NODES:  # the first of each graph
+        share = MOST_NODES // len(webs)
+        chosen = [
+            seed for web in webs for seed in [item for item in seeds if item in web.nodes][:share]
+        ]
+    found = dict.fromkeys(chosen)
     edge = list(found)
     for _ in range(2):
         following: List[str] = []

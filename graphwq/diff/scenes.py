@@ -37,6 +37,7 @@ _DRAWN = {
     Kind.VALUE_CHANGED: "changed",
     Kind.DTYPE_CHANGED: "changed",
     Kind.SHAPE_CHANGED: "changed",
+    Kind.DEVICE_CHANGED: "changed",
 }
 
 

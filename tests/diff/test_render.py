@@ -129,6 +129,18 @@ def test_scenes_group_what_belongs_together() -> None:
     assert len(scenes(diff, comparison).places) == 1
 
 
+def test_both_sides_of_a_large_group_are_drawn() -> None:
+    """A network that replaces another one: as much of the new as of the old one is drawn."""
+    b = GraphBuilder()
+    x = b.placeholder("x", [1, 4])
+    for number in range(60):
+        x = b.op(f"other{number}", "Tanh", [x])
+    b.op("out", "Identity", [x])
+    diff, comparison = compared(layers(60), b.graph())
+    first = scenes(diff, comparison).places[0].scenes[0]
+    assert min(len(first.old.boxes), len(first.new.boxes)) >= 15
+
+
 def test_scenes_are_bounded() -> None:
     """Of many groups a dozen is drawn, the rest counted, unexplained ones first."""
     diff, comparison = compared(layers(300), layers(300, seed=1000))
