@@ -58,7 +58,7 @@ def creating(graph: Any, name: str, beside: Optional[Any] = None) -> Iterator[No
     tf = tensorflow()
     mark = {MARK: tf.AttrValue(s=b"part")}
     with graph.as_default(), graph.control_dependencies(None), graph.name_scope(None):
-        with graph.colocate_with(None, ignore_existing=True), graph.device(None):
+        with graph.colocate_with(None, ignore_existing=True):  # this forgets the devices, too
             with graph.device(beside.device if beside is not None else None):
                 if beside is not None:
                     graph._set_control_flow_context(beside._get_control_flow_context())

@@ -140,7 +140,7 @@ def _model(features: Any, labels: Any, mode: str, params: Dict[str, Any]) -> Any
         return tf.estimator.EstimatorSpec(mode, {"logits": logits})
     loss = tf.reduce_mean(tf.square(logits - labels))
     saver = tf.train.CheckpointSaverHook(
-        params["folder"], save_steps=2, listeners=[quantizer.saver_listener()]
+        params["folder"], save_steps=1, listeners=[quantizer.saver_listener()]
     )
     return tf.estimator.EstimatorSpec(
         mode,
@@ -165,7 +165,10 @@ def test_estimator(tmp_path: Path) -> None:
     estimator.train(feed, steps=3)
     assert len(_BUILT) == 1
     assert _BUILT[0].sparsity == {"w": 0.5}
-    assert _odd_rows_only(estimator.get_variable_value("w"))
+    saved = tf.train.get_checkpoint_state(str(tmp_path)).all_model_checkpoint_paths
+    assert [path.rsplit("-", 1)[1] for path in saved] == ["0", "1", "2", "3"]
+    for path in saved:  # each was written before the hooks had their turn
+        assert _odd_rows_only(tf.train.load_variable(path, "w")), path
     estimator.evaluate(feed, steps=1)
     once = tf.estimator.inputs.numpy_input_fn(data, None, 8, 1, shuffle=False)
     logits = np.stack([item["logits"] for item in estimator.predict(once)])

@@ -365,6 +365,24 @@ def test_while_loop(resource: bool, mask: bool, tmp_path: Path) -> None:
 
 
 @case
+def masked_in_nested_loops() -> Net:
+    """A mask on a weight in a loop in a loop: its constant has to be led into both."""
+    tf = tensorflow()
+    x, feeds = fed((8,))
+    w = variable("w", [8, 8])
+    keep = tf.constant((np.random.RandomState(5).rand(8, 8) > 0.5).astype(np.float32))
+
+    def inner(step: Any, state: Any) -> Any:
+        return step + 1, tf.tanh(tf.matmul(state, w * keep))
+
+    def outer(step: Any, state: Any) -> Any:
+        return step + 1, tf.while_loop(lambda step, _: step < 2, inner, [0, state])[1]
+
+    final = tf.while_loop(lambda step, _: step < 2, outer, [0, x])[1]
+    return Net(tf.identity(final, name="out"), feeds)
+
+
+@case
 def loop_in_a_branch() -> Net:
     """A loop inside of a branch, the weight a resource that both lead in."""
     tf = tensorflow()

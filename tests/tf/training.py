@@ -9,6 +9,7 @@ import numpy as np
 
 import graphwq
 from graphwq.graphdef.dtypes import NUMPY
+from graphwq.graphdef.node import TensorRef
 from graphwq.tf1.session import Runner
 from graphwq.tf1.sites import COMPUTED, WHOLE
 
@@ -122,7 +123,7 @@ def check(trained: Trained, folder: Path, bits: int = 4) -> None:
     3. Its weights are what the training graph computes with, bit for bit.
     4. Its output is that of the training graph; that of the float pb is another.
     5. After stripping, the same session computes what the float pb does; resumed, what it did.
-    6. No trace of the quantizer is in the exported graphs.
+    6. No trace of the quantizer is in the exported graphs, nor a node that no output needs.
     """
     quantizer, net = trained.quantizer, trained.net
     for name, old in trained.before.items():
@@ -134,6 +135,7 @@ def check(trained: Trained, folder: Path, bits: int = 4) -> None:
         text = path.read_bytes()
         assert b"_graphwq" not in text
         assert b"Select" not in text
+        assert _unused(path, net.output.op.name) == []
     again = graphwq.quantize(paths[False], bits, "bake", keep_larger=True)
     assert again.graph.to_bytes() == paths[True].read_bytes()
     assert again.modified
@@ -145,6 +147,16 @@ def check(trained: Trained, folder: Path, bits: int = 4) -> None:
     np.testing.assert_allclose(trained.run(), plain, rtol=1e-5, atol=1e-6)
     quantizer.resume_wq_ops()
     np.testing.assert_array_equal(trained.run(), quantized)
+
+
+def _unused(path: Path, output: str) -> List[str]:
+    nodes = {node.name: node for node in graphwq.load(path).nodes}
+    pending, seen = [output], {output}
+    while pending:
+        sources = {TensorRef.parse(item).node for item in nodes[pending.pop()].inputs}
+        pending.extend(sources - seen)
+        seen |= sources
+    return sorted(set(nodes) - seen)
 
 
 def _check_weights(trained: Trained, again: Any) -> None:
