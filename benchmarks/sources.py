@@ -9,7 +9,7 @@ the result too.
 from __future__ import annotations
 
 import argparse
-import resource
+import os
 import shutil
 import subprocess
 import sys
@@ -44,21 +44,35 @@ def main() -> int:
     try:
         size, width = write(folder / "model", arguments.gigabytes, arguments.layers)
         support.note(f"{size / _GIGABYTE:.2f} GiB of floats, {arguments.layers} x {width}x{width}")
-        for command in (["quantize", "-o", str(folder / "out.pb"), "--bits", str(arguments.bits)],):
-            began = time.perf_counter()
-            call = [sys.executable, "-m", "graphwq", command[0], str(folder / "model")]
-            done = subprocess.run(call + command[1:], stdout=subprocess.PIPE, cwd=str(support.ROOT))
-            seconds = time.perf_counter() - began
-            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-            print(done.stdout.decode().splitlines()[-1])
-            held = peak < _LIMIT * _GIGABYTE and done.returncode == 0
-            print(
-                f"{command[0]}: {seconds:.1f} s, peak memory {peak / _GIGABYTE:.2f} GiB "
-                f"(limit {_LIMIT}), {'held' if held else 'MISSED'}"
-            )
-        return 0 if held else 1
+        model = str(folder / "model")
+        commands = (
+            ["inspect", model],
+            ["plan", model, "-o", str(folder / "plan.json")],
+            ["quantize", model, "-o", str(folder / "out.pb"), "--bits", str(arguments.bits)],
+        )
+        return 0 if all(tuple(map(_measured, commands))) else 1
     finally:
         shutil.rmtree(folder)
+
+
+def _measured(command: List[str]) -> bool:
+    """Run one command in a process of its own; whether it ended well within the limit."""
+    began = time.perf_counter()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "graphwq", *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=str(support.ROOT),
+    )
+    _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.perf_counter() - began
+    peak = usage.ru_maxrss * 1024 / _GIGABYTE
+    held = status == 0 and peak < _LIMIT
+    print(
+        f"{command[0]:8} {seconds:6.1f} s, peak memory {peak:.2f} GiB (limit {_LIMIT}): "
+        f"{'held' if held else 'MISSED'}"
+    )
+    return held
 
 
 def write(prefix: Path, gigabytes: float, layers: int) -> Tuple[int, int]:

@@ -15,7 +15,7 @@ from typing import Any, Iterator, List
 import pytest
 
 from graphwq.errors import InputError
-from graphwq.graphdef import atomic
+from graphwq.graphdef import mapping
 from graphwq.graphdef.atomic import check_output, write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +48,7 @@ def test_no_pieces_make_an_empty_file(tmp_path: Path) -> None:
 
 def test_a_piece_longer_than_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks are written in steps; the steps lose and repeat nothing."""
-    monkeypatch.setattr(atomic, "_STEP", 7)
+    monkeypatch.setattr(mapping, "_STEP", 7)
     data = bytes(range(50))
     assert write_atomically(tmp_path / "out", [data, data[:14]]) == 64
     assert (tmp_path / "out").read_bytes() == data + data[:14]

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Iterable, Optional
 
 from graphwq.errors import InputError
-from graphwq.graphdef.mapping import release
+from graphwq.graphdef.mapping import pieces
 from graphwq.graphdef.wire import Buffer
 
-#: Pieces of a mapped file are written and given back in steps of this many bytes.
-_STEP = 8 * 1024 * 1024
 _MAX_SHOWN = 400
 
 
@@ -75,10 +73,8 @@ def write_atomically(path: Path, chunks: Iterable[Buffer], force: bool = False) 
 
 
 def _write(file, chunk: memoryview) -> int:  # type: ignore[no-untyped-def]
-    for begin in range(0, chunk.nbytes, _STEP):
-        piece = chunk[begin : begin + _STEP]
+    for piece in pieces(chunk):
         file.write(piece)
-        release(piece)
     return chunk.nbytes
 
 

@@ -14,7 +14,7 @@ from typing import List, Tuple
 
 import numpy as np
 
-from graphwq.graphdef.mapping import release
+from graphwq.graphdef.mapping import pieces
 
 _POLYNOMIAL = 0x82F63B78
 _ONES = 0xFFFFFFFF
@@ -23,8 +23,6 @@ _MASK_DELTA = 0xA282EAD8
 FOUR_TERMS = (5685, 1362, 426)
 #: Bytes in a row of the second stage.
 _ROW = 1024
-#: Mapped data is looked at and given back in pieces of this many bytes.
-_STEP = 8 * 1024 * 1024
 
 
 def _table() -> List[int]:
@@ -56,10 +54,8 @@ def matches(data: memoryview, stored: int) -> bool:
 
 def _finish(data: memoryview, state: int) -> int:
     """The register after ``data`` when it held ``state`` before."""
-    for begin in range(0, data.nbytes, _STEP):
-        piece = data[begin : begin + _STEP]
+    for piece in pieces(data):
         state = _of_piece(piece, state)
-        release(piece)
     return state
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from graphwq.errors import InputError
+from graphwq.graphdef.mapping import pieces
 from graphwq.graphdef.node import Node, parse_node
 from graphwq.graphdef.wire import (
     LENGTH_DELIMITED,
@@ -122,7 +123,8 @@ class Graph:
 
         state = hashlib.sha256()
         for chunk in self.chunks():
-            state.update(chunk)
+            for piece in pieces(chunk):
+                state.update(piece)
         return state.hexdigest()
 
     @property

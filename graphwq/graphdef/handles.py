@@ -175,7 +175,10 @@ class _Body:
             if not given:
                 new.append(node)
                 continue
-            new.extend(self._bodies.converted(node, given, self._new_name, framed))
+            made = self._bodies.converted(node, given, self._new_name, framed)
+            for added in made[:-1]:  # within a function an input names the output, too
+                renamed[added.name] = ("", "output:0")
+            new.extend(made)
             if node.op in convert.OUTPUT_NAMES:
                 renamed[node.name] = convert.OUTPUT_NAMES[node.op]
         copies = [type(node).FromString(node.SerializeToString()) for node in new]
@@ -226,8 +229,8 @@ def free_name(wish: str, taken: Set[str]) -> str:
 
 
 def _renamed(name: str, renamed: Mapping[str, Tuple[str, str]]) -> str:
-    node, colon, rest = name.partition(":")
-    if colon and node in renamed:
+    node, _, rest = name.partition(":")
+    if node in renamed:
         old, new = renamed[node]
         if rest.split(":")[0] == old:
             return f"{node}:{new}{rest[len(old) :]}"

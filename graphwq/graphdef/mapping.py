@@ -7,12 +7,16 @@ import os
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 from graphwq.errors import InputError
+from graphwq.graphdef.wire import Buffer
 
 #: Smaller files are read whole: a mapped file that another process truncates kills the reader.
 MAP_FROM_BYTES = 16 * 1024 * 1024
+
+#: Mapped data that is walked through once is given back in steps of this many bytes.
+_STEP = 8 * 1024 * 1024
 
 _MADV_DONTNEED = 4
 
@@ -57,6 +61,15 @@ def _asked(question: Callable[[str], bool], path: Path) -> bool:
         return question(str(path))
     except ValueError:  # a name with a null byte, before Python 3.8
         return False
+
+
+def pieces(data: Buffer) -> Iterator[memoryview]:
+    """The data step by step; of a mapped file each step is given back before the next."""
+    view = memoryview(data)
+    for begin in range(0, view.nbytes, _STEP):
+        piece = view[begin : begin + _STEP]
+        yield piece
+        release(piece)
 
 
 def release(view: memoryview) -> None:
