@@ -42,7 +42,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["graphwq", "graphwq.*"]),
-    package_data={"graphwq": ["py.typed", "*/*.json", "*/*.j2", "*/*/*.j2"]},
+    package_data={
+        "graphwq": ["py.typed", "*/*.json", "*/*.j2", "*/*/*.j2", "*/*/*.css", "*/*/*.js"]
+    },
     python_requires=">=3.7",
     install_requires=CORE + TENSORFLOW,
     extras_require={"tf": TENSORFLOW, "test": TEST, "mnn": MNN, "dev": TEST + DEV},
