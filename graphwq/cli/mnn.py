@@ -251,7 +251,7 @@ def _print_converted(arguments: argparse.Namespace, prepared: Prepared, result: 
     _print_float([check.layer for check in result.layers])
     output.print_skips(prepared.skips)
     if result.outputs:
-        title = "outputs of the .mnn against the .pb, on the same feeds"
+        title = "outputs of .mnn against .pb"
         headings = ("output", "quantized, dB>", "float, dB>", "")
         output.print_table(title, headings, [_output_row(check) for check in result.outputs])
     else:
