@@ -15,8 +15,8 @@ from graphwq.graphdef.graph import Graph
 from graphwq.mnn import layout
 from graphwq.mnn.lint import Layer
 from graphwq.mnn.prepare import prepare
-from graphwq.mnn.verdict import Fate
-from graphwq.quant.scheme import max_code
+from graphwq.mnn.verdict import Fate, Refusal, check_arithmetic
+from graphwq.quant.scheme import QuantScheme, max_code
 from graphwq.rewrite.planner import Options
 
 from .layers import (
@@ -346,3 +346,18 @@ def test_rows() -> None:
     blocks = layout.blocked(layout.rows("Conv2D", w), 4, 2)
     assert blocks.shape == (10, 12)
     assert np.array_equal(blocks[3], layout.rows("Conv2D", w)[1, 12:])
+
+
+def test_a_scale_that_is_no_fixed_point() -> None:
+    """Where MNN would derive a neighbouring float as the scale, all codes may be equal: no match."""
+    scheme = QuantScheme(3)
+    top = np.float32(scheme.max_code)
+    steps = np.linspace(0.1, 0.2, 1000).astype(np.float32)
+    moved = steps[steps * top / top != steps][:1]
+    fixed = steps[steps * top / top == steps][:1]
+    codes = np.array([[3, -1, 0, 2]], np.float32)
+    assert np.array_equal(layout.encode(codes * moved[:, None], 3)[0], codes)
+    with pytest.raises(Refusal, match="would derive the scale") as caught:
+        check_arithmetic(codes, moved, scheme, None, "MatMul")
+    assert caught.value.fate is Fate.GRID
+    check_arithmetic(codes, fixed, scheme, None, "MatMul")
