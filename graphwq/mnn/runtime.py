@@ -40,7 +40,7 @@ def comparable(graph: Graph, model: Model, wanted: Optional[Sequence[str]]) -> L
 
 def runnable(model: Model, feeds: Mapping[str, np.ndarray]) -> str:
     """Why the model cannot be run on these feeds; "" where it can."""
-    given = {mnn_name(name) for name in feeds}
+    given = {mnn_name(name) for name in feeds} | set(feeds)  # an old graph says ``image:0``
     missing = [name for name in model.inputs if name not in given]
     if missing:
         return f"no feed for the input {missing[0]!r}"
@@ -54,7 +54,7 @@ def by_mnn_name(model: Model, feeds: Mapping[str, np.ndarray]) -> Arrays:
     Raises:
         InputError: one is of a type that MNN does not take.
     """
-    named = {mnn_name(name): array for name, array in feeds.items()}
+    named = {**feeds, **{mnn_name(name): array for name, array in feeds.items()}}
     inputs = {name: named[name] for name in model.inputs}
     unfit = [name for name, array in inputs.items() if array.dtype.kind not in "fiub"]
     if unfit:

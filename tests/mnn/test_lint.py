@@ -349,7 +349,7 @@ def test_rows() -> None:
 
 
 def test_a_scale_that_is_no_fixed_point() -> None:
-    """Where MNN would derive a neighbouring float as the scale, all codes may be equal: no match."""
+    """All codes may be equal where MNN would derive a neighbouring float as the scale."""
     scheme = QuantScheme(3)
     top = np.float32(scheme.max_code)
     steps = np.linspace(0.1, 0.2, 1000).astype(np.float32)
