@@ -23,6 +23,7 @@ import tensorflow as tensorflow_module
 
 import graphwq
 from graphwq import WeightQuantizer
+from graphwq.mnn import child
 
 tf = tensorflow_module.compat.v1
 tf.logging.set_verbosity(tf.logging.ERROR)
@@ -136,6 +137,13 @@ def accuracy(path: Path, data: Data) -> float:
     return float(np.mean(logits.argmax(1) == labels))
 
 
+def mnn_accuracy(path: Path, data: Data) -> float:
+    """The same of an MNN model, in MNN's own runtime."""
+    images, labels = data.test
+    logits = child.run(path, {"images": images}, ["logits"], path.parent)["logits"]
+    return float(np.mean(logits.argmax(1) == labels))
+
+
 def run(
     data: Data, options: Options, folder: Path, widths: Tuple[int, ...] = (4, 2)
 ) -> Dict[str, Any]:
@@ -153,6 +161,10 @@ def run(
         graphwq.quantize(baked, bits).save(small)  # (5) the same weights as integers
         stages[f"{bits} bits, finetuned, baked"] = accuracy(baked, data), baked
         stages[f"{bits} bits, finetuned, integers"] = accuracy(small, data), small
+        if child.is_installed():
+            model = folder / f"{bits}bit.mnn"
+            graphwq.convert_mnn(baked, model, bits)  # proves every code and scale
+            stages[f"{bits} bits, finetuned, MNN"] = mnn_accuracy(model, data), model
     return stages
 
 

@@ -7,6 +7,8 @@ from typing import Any, Dict, List, Sequence
 
 from graphwq.graphdef.atomic import write_atomically
 from graphwq.graphdef.graph import Graph
+from graphwq.mnn import compress_params
+from graphwq.mnn.prepare import prepare
 from graphwq.rewrite.planner import Options
 
 #: Ops that the closing nodes of an inference graph are not: they write, print or only order.
@@ -38,10 +40,7 @@ def save_compress_params(frozen: Graph, bits: int, path: Path, append: bool) -> 
     Raises:
         InputError: the file cannot be read (``append``) or written.
     """
-    from graphwq.mnn import compress_params, prepare  # type: ignore[import, attr-defined]
-
-    options = Options(bits=bits, storage="bake", keep_larger=True)
-    prepared = prepare.prepare(frozen, options=options)
+    prepared = prepare(frozen, options=Options(bits=bits))
     records = prepared.records()
     if append:
         contents = compress_params.append(path, records)

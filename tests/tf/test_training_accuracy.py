@@ -29,6 +29,8 @@ def test_two_bits_after_finetuning(example: Any, tmp_path: Path) -> None:
     assert accuracy["2 bits, without training"] < accuracy["float"] - 0.05
     assert accuracy["2 bits, finetuned, baked"] > accuracy["float"] - 0.01
     assert accuracy["2 bits, finetuned, integers"] == accuracy["2 bits, finetuned, baked"]
+    if "2 bits, finetuned, MNN" in accuracy:
+        assert accuracy["2 bits, finetuned, MNN"] > accuracy["float"] - 0.01
     sizes = {name: path.stat().st_size for name, (_, path) in stages.items()}
     assert sizes["2 bits, finetuned, integers"] < sizes["float"] / 6
 

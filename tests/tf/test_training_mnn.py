@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from graphwq import CallOrderError, InputError, WeightQuantizer
+from graphwq.mnn import child, compress_params, model
 
 from .training import Net, Trained, config, fed, tensorflow, train, variable
-
-pytest.importorskip("graphwq.mnn", reason="graphwq.mnn is not there")
 
 pytestmark = pytest.mark.tf
 
@@ -49,8 +48,6 @@ _NAMES = {
 
 
 def _records(path: Path) -> Dict[str, int]:
-    from graphwq.mnn import compress_params
-
     return {record.op_name: record.num_bits for record in compress_params.read(path)}
 
 
@@ -69,8 +66,6 @@ def test_codes_arrive_in_the_model(bits: int, bake: bool, tmp_path: Path) -> Non
 
     mnncompress: save_compress_params is an AttributeError, always.
     """
-    from graphwq.mnn import child, model
-
     if not child.is_installed():
         pytest.skip("the MNN package is not installed")
     trained = train(_net, bits)
@@ -98,8 +93,6 @@ def test_codes_arrive_in_the_model(bits: int, bake: bool, tmp_path: Path) -> Non
 
 def test_pruned_weights_arrive_as_zeros(tmp_path: Path) -> None:
     """Zeros that were there at init are zeros in the model."""
-    from graphwq.mnn import child, model
-
     if not child.is_installed():
         pytest.skip("the MNN package is not installed")
 
@@ -143,8 +136,6 @@ def test_names_with_and_without_outputs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["p.bin", "p.json"])
 def test_appending(name: str, tmp_path: Path) -> None:
     """What a pruner has written stays; the records of the last training win."""
-    from graphwq.mnn import compress_params
-
     path = tmp_path / name
     other = compress_params.Record("other", "", 8)
     path.write_bytes(compress_params.create([other], "id", compress_params.is_json(path)))
