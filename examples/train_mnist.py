@@ -23,7 +23,7 @@ import tensorflow as tensorflow_module
 
 import graphwq
 from graphwq import WeightQuantizer
-from graphwq.mnn import child
+from graphwq.mnn import child, model
 
 tf = tensorflow_module.compat.v1
 tf.logging.set_verbosity(tf.logging.ERROR)
@@ -140,7 +140,8 @@ def accuracy(path: Path, data: Data) -> float:
 def mnn_accuracy(path: Path, data: Data) -> float:
     """The same of an MNN model, in MNN's own runtime."""
     images, labels = data.test
-    logits = child.run(path, {"images": images}, ["logits"], path.parent)["logits"]
+    outputs = model.read(path).outputs  # the converter has its own names
+    (logits,) = child.run(path, {"images": images}, outputs, path.parent).values()
     return float(np.mean(logits.argmax(1) == labels))
 
 
@@ -162,9 +163,9 @@ def run(
         stages[f"{bits} bits, finetuned, baked"] = accuracy(baked, data), baked
         stages[f"{bits} bits, finetuned, integers"] = accuracy(small, data), small
         if child.is_installed():
-            model = folder / f"{bits}bit.mnn"
-            graphwq.convert_mnn(baked, model, bits)  # proves every code and scale
-            stages[f"{bits} bits, finetuned, MNN"] = mnn_accuracy(model, data), model
+            shipped = folder / f"{bits}bit.mnn"
+            graphwq.convert_mnn(baked, shipped, bits)  # proves every code and scale
+            stages[f"{bits} bits, finetuned, MNN"] = mnn_accuracy(shipped, data), shipped
     return stages
 
 
