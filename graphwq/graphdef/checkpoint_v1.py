@@ -82,7 +82,8 @@ class _File:
         head = self._entries.get(b"")
         if head is None:
             raise InputError("the table has no list of tensors: it is no checkpoint")
-        head.block.check()
+        if self._check:
+            head.block.check()
         meta = Message(Message(head.value).buffer(_META))
         return [self._tensor(item) for item in meta.messages(_META_TENSOR)]
 

@@ -60,11 +60,11 @@ class StoredTensor:
         """The bytes of a region (of the whole: None), row by row.
 
         Raises:
-            InputError: the checkpoint is damaged or holds only a part of the region.
+            InputError: the checkpoint is damaged, holds only a part of the region, or text.
         """
         wanted = whole(self.shape) if region is None else region
         size = _volume(wanted)
-        if not size:
+        if not nbytes(self.dtype, wanted):
             return memoryview(b"")
         inside = [(piece, _common(piece.region, wanted)) for piece in self.pieces]
         touching = [(piece, common) for piece, common in inside if _volume(common)]
