@@ -25,7 +25,7 @@ _MAX_ENTRIES = 5_000_000
 #: Keys hold the name of a tensor and its slice.
 _MAX_KEY = 1 << 20
 #: All keys of a table together (an entry of three bytes can repeat a long key).
-_MAX_KEYS = 1 << 28
+_MAX_KEYS = 1 << 26
 
 
 @dataclass(frozen=True)
