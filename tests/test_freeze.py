@@ -255,14 +255,14 @@ def test_the_ops_that_read_handles(tmp_path: Path) -> None:
     b.op("pass", "Identity", ["handle"], T=("type", dtypes.DT_RESOURCE))
     b.op("rows", "ResourceGather", ["pass", ids], **types)
     b.op("rows/axis", "NoOp", [])
-    b.op("nd", "ResourceGatherNd", ["handle", ids], **types)
+    b.op("points", "ResourceGatherNd", ["handle", ids], **types)
     b.op("shape", "VariableShape", ["handle"], out_type=("type", dtypes.DT_INT64))
     b.op("there", "VarIsInitializedOp", ["handle"])
-    b.op("all", "NoOp", ["^rows", "^nd", "^shape", "^there", "^rows/axis"])
+    b.op("all", "NoOp", ["^rows", "^points", "^shape", "^there", "^rows/axis"])
     frozen = _freeze(b, _checkpoint(tmp_path, shared=_W), "all")
     nodes = {node.name: node for node in frozen.graph.nodes}
     assert _values(frozen.graph)["handle"].tobytes() == _W.tobytes()
-    expected = {"rows": "GatherV2", "nd": "GatherNd", "shape": "Shape", "there": "Const"}
+    expected = {"rows": "GatherV2", "points": "GatherNd", "shape": "Shape", "there": "Const"}
     assert {name: nodes[name].op for name in expected} == expected
     assert nodes["rows"].inputs == ("pass", "ids", "rows/axis_1")
     assert _values(frozen.graph)["rows/axis_1"] == 0
@@ -381,7 +381,7 @@ def test_the_commands_take_them(tmp_path: Path, capsys: pytest.CaptureFixture) -
     for number, arguments in enumerate(
         (
             ["quantize", prefix, "-o", tmp_path / "model.index", "--force"],
-            ["quantize", prefix, "-o", tmp_path / "n.pb", "--outputs", "loos"],
+            ["quantize", prefix, "-o", tmp_path / "n.pb", "--outputs", "y_"],
             ["quantize", prefix, "-o", tmp_path / "n.pb", "--rename", "w"],
             ["quantize", prefix, "-o", tmp_path / "n.pb", "--rename", "w=nothing"],
             ["plan", tmp_path / "model.ckpt", "-o", tmp_path / "n.pb"],

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
+from builders import GraphBuilder, random_weight
+from checkpoints import meta_graph, write_bundle
 from commandline import process
 
 _CODE = """
@@ -88,6 +90,23 @@ def test_the_commands_load_no_tensorflow(json_flag: List[str], files: Dict[str, 
         assert "graphwq.graphdef.graph" in loaded
         # stdout is no terminal, and nothing asks for the networkx view
         assert _heavy(loaded, "rich", "networkx") == [], arguments[0]
+
+
+def test_sources_load_no_tensorflow(tmp_path: Path) -> None:
+    """A MetaGraph with its checkpoint is inspected, planned and quantized without TensorFlow."""
+    b = GraphBuilder()
+    b.placeholder("x", [-1, 40])
+    b.variable("w", (40, 30))
+    b.matmul("y", "x", "w")
+    write_bundle(tmp_path / "model", {"w": random_weight((40, 30))})
+    (tmp_path / "model.meta").write_bytes(meta_graph(b.to_bytes()))
+    for arguments in (["inspect"], ["plan"], ["quantize", "-o", tmp_path / "out.pb"]):
+        command = [arguments[0], tmp_path / "model", *arguments[1:]]
+        found = process(*command, code=_CODE.format(body=_COMMAND.format(status=0)))
+        assert found.status == 0, found.err[-2000:]
+        loaded = json.loads(found.err.splitlines()[-1])
+        assert "graphwq.graphdef.freeze" in loaded
+        assert _heavy(loaded) == []
 
 
 def test_errors_load_no_tensorflow(tmp_path: Path) -> None:
