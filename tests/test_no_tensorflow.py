@@ -83,6 +83,7 @@ def test_the_commands_load_no_tensorflow(json_flag: List[str], files: Dict[str, 
         ["quantize", graph, "-o", files["text"], "--bits", "3", "--granularity", "group"],
         ["inspect", out],
         ["inspect", files["text"]],
+        ["diff", graph, out, "--fail-on", "breaking"],
         ["verify", graph, out, "--plan", plan, "--static", "--report", files["report"]],
         ["report", files["report"], "--html", files["page"], "--markdown", files["notes"]],
     ):
