@@ -10,9 +10,10 @@ from typing import Any, Tuple
 import pytest
 from builders import GraphBuilder
 from commandline import assert_one_line, run
-from diff.planting import PLANTED, edited, model, prefixed
+from diff.planting import PLANTED, edited, edited_node, model, prefixed
 
 import graphwq
+from graphwq.diff.rename import renamed
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.source import to_text
 
@@ -247,12 +248,13 @@ def test_real_outputs(
     small.save("digits_cnn_4.pb")
     (tmp_path / "digits_cnn.pb").write_bytes((fixtures / "digits_cnn.pb").read_bytes())
 
-    def tampered(proto: Any) -> None:
-        nodes = {node.name: node for node in proto.node}
-        nodes["conv2/Conv2D"].attr["padding"].s = b"VALID"
+    def tampered(node: Any) -> None:
+        node.attr["padding"].s = b"VALID"
 
-    Path("tampered.pb").write_bytes(edited(graphwq.load("digits_cnn_4.pb"), tampered).to_bytes())
-    Path("imported.pb").write_bytes(prefixed(original).to_bytes())
+    other = edited_node(graphwq.load("digits_cnn_4.pb"), "conv2/Conv2D", tampered)
+    Path("tampered.pb").write_bytes(other.to_bytes())
+    names = {node.name: f"import/{node.name}" for node in original.nodes}
+    Path("imported.pb").write_bytes(renamed(original, {"": names}).to_bytes())
     golden("diff/quantized.txt", run(capsys, "diff", "digits_cnn.pb", "digits_cnn_4.pb").out)
     golden("diff/tampered.txt", run(capsys, "diff", "digits_cnn.pb", "tampered.pb").out)
     golden("diff/imported.txt", run(capsys, "diff", "digits_cnn.pb", "imported.pb").out)
