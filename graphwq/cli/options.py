@@ -7,9 +7,12 @@ from typing import Optional, Sequence, Tuple
 
 from graphwq.cli import plans
 from graphwq.errors import InputError
-from graphwq.quant.scheme import DATA_FREE
+from graphwq.quant.scheme import GPTQ, METHODS
 from graphwq.rewrite.plan import STORAGES, Plan, Rule
 from graphwq.rewrite.planner import GRANULARITIES, Options
+
+#: Not a method of a weight: chooses one for each.
+AUTO = "auto"
 
 
 def configure(parser: argparse.ArgumentParser, for_mnn: Sequence[str] = ()) -> None:
@@ -24,9 +27,11 @@ def configure(parser: argparse.ArgumentParser, for_mnn: Sequence[str] = ()) -> N
     group.add_argument("--bits", type=_number, metavar="N", help="2..8 (default 8)")
     group.add_argument(
         "--method",
-        choices=DATA_FREE,
+        choices=(*METHODS, AUTO),
         help="how scale and codes are chosen: absmax: scale from the largest value (default); mse: "
-        "the scale of least error; squant: rounding errors cancel within a kernel and a channel",
+        "the scale of least error; squant: rounding errors cancel within a kernel and a channel; "
+        "gptq: second-order rounding under what the layers see (runs TensorFlow, see "
+        "--calibration); auto: gptq where measuring says that it is better, else absmax",
     )
     group.add_argument(
         "--storage",
@@ -96,7 +101,7 @@ def from_arguments(arguments: argparse.Namespace) -> Options:
         "group_size": arguments.group_size,
         "min_elements": arguments.min_elements,
         "scale_bits": arguments.scale_bits,
-        "method": arguments.method,
+        "method": GPTQ if arguments.method == AUTO else arguments.method,
     }
     if arguments.group_size is not None and arguments.granularity is None:
         chosen["granularity"] = "group"

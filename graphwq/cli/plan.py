@@ -9,6 +9,7 @@ from typing import Tuple
 from graphwq import text
 from graphwq.cli import options, output, sources
 from graphwq.cli.about import about
+from graphwq.errors import InputError
 from graphwq.graphdef.atomic import check_output, write_atomically
 from graphwq.rewrite.plan import Plan, PlanItem, Rows, Split
 from graphwq.rewrite.planner import make_plan
@@ -28,6 +29,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make one plan."""
+    if arguments.method == options.AUTO:
+        raise InputError(
+            "--method auto decides by running the graph: use graphwq quantize --method auto "
+            "--save-plan PLAN.json"
+        )
     wishes = options.from_arguments(arguments)
     if arguments.output is not None:
         check_output(arguments.output, (arguments.graph,), arguments.force)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict
+from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from graphwq import api, text
-from graphwq.cli import options, output, sources
+from graphwq.cli import calibrated, options, output, sources
 from graphwq.cli.about import about
-from graphwq.graphdef.atomic import check_output
+from graphwq.graphdef.atomic import check_output, write_atomically
+from graphwq.rewrite.plan import Plan
 from graphwq.rewrite.run import RewriteResult, WeightResult
+
+if TYPE_CHECKING:
+    from graphwq.calibration import Calibrated
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,9 +25,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="OUT", type=Path, required=True, help="write the new graph here"
     )
     parser.add_argument("--plan", metavar="PLAN.json", type=Path, help="carry out this plan")
+    parser.add_argument(
+        "--save-plan", metavar="PLAN.json", type=Path, help="also write what was done as a plan"
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options.configure(parser)
+    calibrated.configure(parser)
     sources.configure(parser)
 
 
@@ -32,21 +41,35 @@ def run(arguments: argparse.Namespace) -> int:
     plan = options.read_plan(arguments)
     wishes = options.from_arguments(arguments)
     check_output(arguments.output, inputs, arguments.force)
+    measured = calibrated.wanted(arguments, plan)
+    if arguments.save_plan is not None:
+        check_output(arguments.save_plan, (*inputs, arguments.output), arguments.force)
     opened = sources.load(arguments, output=arguments.output)
     graph = opened.graph
+    made: Optional[Calibrated] = None
     with about(arguments.graph), output.progress("quantizing") as step:
-        if plan is None:
+        if measured:
+            made = calibrated.run(arguments, graph, wishes, plan, step)
+            result = made.result
+        elif plan is None:
             result = api.quantize_with(graph, wishes, step, keep_codes=False)
         else:
             result = api.quantize(
                 graph, storage=arguments.storage, plan=plan, progress=step, keep_codes=False
             )
     after = result.save(arguments.output, arguments.force)
+    if arguments.save_plan is not None:
+        plan_of = Plan(None, tuple(w.item for w in result.weights), result.skips)
+        final = replace(made.plan if made is not None else plan_of, graph_digest=graph.digest)
+        write_atomically(arguments.save_plan, (final.dumps().encode(),), arguments.force)
     before = sources.size_of(arguments.graph, opened)
     if arguments.json:
-        output.print_json(_to_json(arguments, result, before, after))
+        data = _to_json(arguments, result, before, after)
+        output.print_json({**data, **made.to_json()} if made is not None else data)
     else:
         _print(arguments, result, before, after)
+        if made is not None:
+            calibrated.show(made)
     return 0
 
 

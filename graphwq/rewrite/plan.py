@@ -106,6 +106,42 @@ class PlanItem:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What the codes of a plan were chosen by.
+
+    Attributes:
+        origin: ``synthetic`` (made from the seed) or ``file``.
+        samples: how many inputs.
+        seed: of synthetic ones.
+        digest: sha256 of the inputs.
+    """
+
+    origin: str
+    samples: int
+    seed: int
+    digest: str
+
+    def to_json(self) -> Dict[str, Any]:
+        """The calibration as JSON data."""
+        return {
+            "origin": self.origin,
+            "samples": self.samples,
+            "seed": self.seed,
+            "digest": self.digest,
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Calibration:
+        """The inverse of ``to_json``."""
+        return cls(
+            _text(data["origin"]),
+            whole(data["samples"]),
+            whole(data["seed"]),
+            _text(data["digest"]),
+        )
+
+
+@dataclass(frozen=True)
 class Plan:
     """The fate of every weight of one graph.
 
@@ -114,18 +150,22 @@ class Plan:
             the process in which it was made.
         items: what is quantized.
         skips: every float constant and variable that is not, with the reason.
+        calibration: what the codes were chosen by, where they were calibrated.
     """
 
     graph_digest: Optional[str]
     items: Tuple[PlanItem, ...]
     skips: Tuple[Skip, ...]
+    calibration: Optional[Calibration] = None
 
     def to_json(self) -> Dict[str, Any]:
         """The plan as JSON data."""
+        made = {} if self.calibration is None else {"calibration": self.calibration.to_json()}
         return {
             "format": FORMAT,
             "version": VERSION,
             "graph_digest": self.graph_digest,
+            **made,
             "items": [item.to_json() for item in self.items],
             "skips": [skip.to_json() for skip in self.skips],
         }
@@ -158,6 +198,8 @@ class Plan:
                 Skip(_text(skip["node"]), _text(skip["reason"]), _text(skip["detail"]))
                 for skip in data["skips"]
             )
+            made = data.get("calibration")
+            calibration = None if made is None else Calibration.from_json(made)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"a damaged plan: {type(error).__name__} {error}") from error
         if not (digest is None or isinstance(digest, str)):
@@ -165,7 +207,7 @@ class Plan:
         names = [item.weight for item in items]
         if len(set(names)) < len(names):
             raise InputError("a damaged plan: a weight occurs twice")
-        return cls(digest, items, skips)
+        return cls(digest, items, skips, calibration)
 
 
 def _form_to_json(form: Form) -> Dict[str, Any]:

@@ -1,0 +1,55 @@
+"""What codes do to the outputs of the whole graph, measured by feeding them in place of weights."""
+
+from __future__ import annotations
+
+from typing import Dict, Mapping, Sequence
+
+import numpy as np
+
+from graphwq.graphdef.dtypes import NUMPY
+from graphwq.quant.metrics import sqnr_db
+from graphwq.rewrite.run import Given
+from graphwq.survey.sites import WeightSite
+from graphwq.verify.feeds import Sample
+from graphwq.verify.runner import Runner
+
+#: dB; an output that is exact, or not finite, is no better or worse than that.
+_LIMIT = 100.0
+
+
+def output_sqnr(
+    runner: Runner,
+    sites: Sequence[WeightSite],
+    tensors: Sequence[str],
+    samples: Sequence[Sample],
+    given: Mapping[str, Given],
+) -> float:
+    """Mean SQNR of the float outputs in dB, over all outputs of all samples.
+
+    Each counts by itself, so that one of large numbers does not hide the others. One that is not
+    finite in the float graph is left out; one that is only so with the codes counts as -100 dB.
+    Weights in functions cannot be fed and keep their values.
+
+    Raises:
+        InputError: TensorFlow cannot run the graph.
+    """
+    weights: Dict[str, np.ndarray] = {}
+    for site in sites:
+        there = given.get(site.weight)
+        if there is not None and not site.scope:
+            values = there.quantized.dequantize().astype(NUMPY[site.dtype])
+            weights[f"{site.node}:0"] = values
+    scores = []
+    for sample in samples:
+        before = runner.run(tensors, sample)
+        after = runner.run(tensors, {**sample, **weights})
+        for name in tensors:
+            old = np.asarray(before[name])
+            if old.dtype.kind != "f" or not np.isfinite(old).all() or not old.any():
+                continue
+            new = np.asarray(after[name], np.float64)
+            same = new.shape == old.shape and bool(np.isfinite(new).all())
+            noise = float(np.square(new - old).sum()) if same else np.inf
+            score = sqnr_db(float(np.square(old, dtype=np.float64).sum()), noise)
+            scores.append(min(max(score, -_LIMIT), _LIMIT))
+    return float(np.mean(scores)) if scores else 0.0

@@ -1,0 +1,94 @@
+"""What a graph is calibrated on: a file of feeds, or made-up inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional, Sequence, Tuple, Union
+
+from graphwq.errors import InputError
+from graphwq.graphdef.node import Node
+from graphwq.survey.view import View
+from graphwq.verify.feeds import Feeds, load_feeds
+from graphwq.verify.interface import Interface, Placeholder
+from graphwq.verify.runner import Runner
+from graphwq.verify.synthetic import Attempt, synthesize, wanted_inputs
+from graphwq.verify.trial import find_feeds
+from graphwq.verify.unsafe_ops import check_safe
+
+#: Side of made-up images where the graph takes any size.
+_SIDE = 128
+#: Rows in a batch at most, and pixels in all of them: small images are batched, large ones not.
+_ROWS = 64
+_PIXELS = 1 << 14
+_BATCH_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+
+
+def calibration_inputs(
+    runner: Runner,
+    view: View,
+    interface: Interface,
+    source: Optional[Union[str, Path]],
+    seed: int,
+    samples: int,
+) -> Feeds:
+    """The calibration inputs; the same arguments give the same ones.
+
+    Args:
+        runner: the graph in a session.
+        view, interface: of it.
+        source: an ``.npz`` of feeds; None: made up.
+        seed, samples: of made-up inputs.
+
+    Raises:
+        InputError: feeds that do not fit, no made-up input on which the graph runs, or an op that
+            reaches out of the graph.
+    """
+    tensors = interface.tensors
+    if not tensors:
+        raise InputError("the graph has no output: there is nothing to calibrate for")
+    check_safe(view, tensors, frozenset(), False)
+    placeholders = interface.placeholders
+    if source is not None:
+        feeds = load_feeds(source, view.main, placeholders, tensors)
+        _check(feeds)
+        runner.run(tensors, feeds.samples[0])
+        return feeds
+    for attempt in _attempts(view, placeholders, tensors):
+        try:
+            feeds = synthesize(view.main, placeholders, tensors, seed, samples, attempt)
+            runner.run(tensors, feeds.samples[0])
+        except InputError:
+            continue
+        return feeds
+    return find_feeds(runner, view.main, placeholders, tensors, seed, samples)
+
+
+def _check(feeds: Feeds) -> None:
+    for sample in feeds.samples:
+        for name, value in sample.items():
+            if value.size == 0:
+                raise InputError(f"{name}: the feed is empty, nothing can be calibrated on it")
+
+
+def _attempts(
+    view: View, placeholders: Sequence[Placeholder], tensors: Sequence[str]
+) -> Tuple[Attempt, ...]:
+    """Sizes that give many vectors without joining what the graph would see one by one."""
+    rows = _ROWS
+    for item in wanted_inputs(view.main, placeholders, tensors):
+        inner = (item.shape or ())[1:-1]
+        pixels = 1
+        for size in inner:
+            pixels *= size if size > 0 else _SIDE
+        rows = min(rows, max(1, _PIXELS // pixels))
+    if rows > 1 and any(_trains(node) for node in view.main.scope.nodes):
+        rows = 1
+    return tuple(Attempt(batch, _SIDE) for batch in dict.fromkeys((rows, 1)))
+
+
+def _trains(node: Node) -> bool:
+    """Whether an op normalizes by the statistics of the batch that it is given."""
+    if node.op not in _BATCH_NORMS:
+        return False
+    attr = node.attr("is_training")
+    return attr is None or attr.b

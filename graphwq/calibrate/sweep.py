@@ -1,0 +1,195 @@
+"""Layer by layer in the order of the graph: observe, correct, round, go on with the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Dict, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from graphwq.calibrate.activations import Activations
+from graphwq.calibrate.choose import all_finite, choose, output_error
+from graphwq.calibrate.layer import Layer, layer_of, observe
+from graphwq.errors import InputError, UnsupportedError
+from graphwq.quant.audit import audit
+from graphwq.quant.method import quantize_by_method
+from graphwq.quant.metrics import sqnr_db
+from graphwq.quant.scheme import ABSMAX, GPTQ, QuantizedTensor
+from graphwq.rewrite.plan import Plan, PlanItem
+from graphwq.rewrite.run import Given, Progress
+from graphwq.survey.sites import WeightSite
+from graphwq.survey.view import View
+from graphwq.verify.feeds import Sample
+from graphwq.verify.runner import Runner
+
+#: Activations are dropped when they take more than this and can be dropped.
+_KEEP_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What calibration made of one weight.
+
+    Attributes:
+        weight: its name.
+        method: the one that was used in the end.
+        reason: why it is not the one that was asked for; "" where it is.
+        sqnr_db: of the layer's outputs on the calibration inputs, with all layers before it
+            quantized; None where nothing was observed.
+    """
+
+    weight: str
+    method: str
+    reason: str
+    sqnr_db: Optional[float]
+
+    def to_json(self) -> Dict[str, object]:
+        """The outcome as JSON data."""
+        finite = self.sqnr_db is not None and np.isfinite(self.sqnr_db)
+        return {
+            "weight": self.weight,
+            "method": self.method,
+            "reason": self.reason,
+            "sqnr_db": self.sqnr_db if finite else None,
+        }
+
+
+@dataclass(frozen=True)
+class Swept:
+    """The result for a whole plan.
+
+    Attributes:
+        plan: with the method that each weight got in the end.
+        given: codes by weight, for ``rebuild``.
+        outcomes: one for each item of the plan, in its order.
+    """
+
+    plan: Plan
+    given: Mapping[str, Given]
+    outcomes: Tuple[Outcome, ...]
+
+
+class Sweep:
+    """One walk through a graph.
+
+    Args:
+        runner: the float graph in a session.
+        view: of it.
+        sites: its weights.
+        samples: calibration inputs.
+        compare: also weigh the codes of rounding to nearest, and keep those where the layer's
+            outputs are nearer to the float ones with them.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        view: View,
+        sites: Sequence[WeightSite],
+        samples: Sequence[Sample],
+        compare: bool = False,
+    ) -> None:
+        self._runner = runner
+        self._view = view
+        self._sites = {site.weight: site for site in sites}
+        self._activations = Activations(runner, view.main, samples)
+        self._compare = compare
+
+    def run(self, plan: Plan, progress: Optional[Progress] = None) -> Swept:
+        """Choose the codes of every item; those of other methods than gptq are made on the way.
+
+        Raises:
+            QuantizationError: a weight holds NaN or Inf.
+        """
+        layers: Dict[str, Layer] = {}
+        reasons: Dict[str, str] = {}
+        for item in plan.items:
+            try:
+                layers[item.weight] = self._look_up(item)
+            except UnsupportedError as error:
+                reasons[item.weight] = str(error)
+        order = sorted(plan.items, key=self._position)
+        done: Dict[str, Tuple[PlanItem, Given, Outcome]] = {}
+        for number, item in enumerate(order, 1):
+            done[item.weight] = self._step(item, layers.get(item.weight), reasons)
+            if self._activations.nbytes > _KEEP_BYTES:
+                rest = [layers[one.weight] for one in order[number:] if one.weight in layers]
+                self._activations.forget_all_but(
+                    [tensor for layer in rest for tensor in layer.tensors]
+                )
+            if progress is not None:
+                progress(number, len(order), item.weight)
+        results = [done[item.weight] for item in plan.items]
+        return Swept(
+            replace(plan, items=tuple(item for item, _, _ in results)),
+            {item.weight: given for item, given, _ in results},
+            tuple(outcome for _, _, outcome in results),
+        )
+
+    def _position(self, item: PlanItem) -> Tuple[int, str]:
+        order = self._order()
+        consumers = self._sites[item.weight].consumers
+        places = [order.get(one.node, 0) for one in consumers if not one.scope]
+        return min(places, default=len(order)), item.weight
+
+    def _order(self) -> Dict[str, int]:
+        known: Optional[Dict[str, int]] = self.__dict__.get("_known_order")
+        if known is None:
+            known = self.__dict__["_known_order"] = self._view.main.topological_order()
+        return known
+
+    def _weight(self, item: PlanItem) -> np.ndarray:
+        site = self._sites[item.weight]
+        tensor = self._view.scopes[site.scope].nodes[site.node].tensor()
+        assert tensor is not None
+        return tensor.numpy()
+
+    def _look_up(self, item: PlanItem) -> Layer:
+        site = self._sites[item.weight]
+        if item.scheme.method != GPTQ:
+            raise UnsupportedError("")
+        dtype = self._weight(item).dtype
+        return layer_of(self._runner, self._view.main, site, dtype, item.scheme.granularity)
+
+    def _step(
+        self, item: PlanItem, layer: Optional[Layer], reasons: Mapping[str, str]
+    ) -> Tuple[PlanItem, Given, Outcome]:
+        weight = self._weight(item)
+        reason = reasons.get(item.weight, "")
+        wanted = ABSMAX if item.scheme.method == GPTQ else item.scheme.method
+        plain, error = quantize_by_method(weight, replace(item.scheme, method=wanted))
+        chosen, sqnr = plain, None
+        if layer is not None:
+            try:
+                chosen, sqnr, reason = self._calibrated(item, layer, weight, plain)
+            except (UnsupportedError, InputError) as problem:
+                reason = str(problem)
+            except np.linalg.LinAlgError as problem:
+                reason = f"its Hessian cannot be used: {problem}"
+        if chosen is not plain:
+            error = audit(weight, chosen).error
+        self._set(item, weight, chosen)
+        item = replace(item, scheme=chosen.scheme)
+        outcome = Outcome(item.weight, chosen.scheme.method, reason, sqnr)
+        return item, Given(chosen, error), outcome
+
+    def _calibrated(
+        self, item: PlanItem, layer: Layer, weight: np.ndarray, plain: QuantizedTensor
+    ) -> Tuple[QuantizedTensor, Optional[float], str]:
+        seen = observe(layer, self._activations)
+        if not any(one.hessian.any() for one in seen):
+            raise UnsupportedError("its inputs are zero in every calibration sample")
+        codes = choose(layer, seen, weight, item.scheme)
+        if not all_finite(codes):
+            raise UnsupportedError("no finite scale was found")
+        signal, noise = output_error(seen, weight, codes.dequantize())
+        _, plain_noise = output_error(seen, weight, plain.dequantize())
+        if self._compare and not noise < plain_noise:
+            return plain, sqnr_db(signal, plain_noise), "rounding to nearest does as well"
+        return codes, sqnr_db(signal, noise), ""
+
+    def _set(self, item: PlanItem, weight: np.ndarray, codes: QuantizedTensor) -> None:
+        site = self._sites[item.weight]
+        if not site.scope:
+            values = codes.dequantize().astype(weight.dtype)
+            self._activations.set_weight(site.node, weight, values)

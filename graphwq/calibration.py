@@ -1,0 +1,223 @@
+"""Calibrated quantization: the layers of ``graphwq/calibrate/`` on a graph, run in TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple, Union
+
+from graphwq.api import with_storage
+from graphwq.calibrate.blas import one_thread
+from graphwq.calibrate.evidence import output_sqnr
+from graphwq.calibrate.inputs import calibration_inputs
+from graphwq.calibrate.sweep import Outcome, Sweep, Swept
+from graphwq.errors import InputError, UnsupportedError
+from graphwq.graphdef.graph import Graph
+from graphwq.quant.scheme import ABSMAX, GPTQ
+from graphwq.rewrite.plan import Calibration, Plan
+from graphwq.rewrite.planner import Options, plan_survey
+from graphwq.rewrite.run import Progress, RewriteResult, rebuild, rewrite_surveyed
+from graphwq.survey.locate import locate_in
+from graphwq.survey.sites import Survey
+from graphwq.survey.view import View, build
+from graphwq.tf1.session import Runner
+from graphwq.verify.feeds import SYNTHETIC, Feeds
+from graphwq.verify.interface import Interface, find_interface
+
+#: Seed and number of made-up inputs that decide between methods; never calibrated on.
+_HELD_OUT_SEED = 7919
+_HELD_OUT = 4
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A calibrated quantization.
+
+    Attributes:
+        result: the new graph and what became of each weight.
+        plan: what was done, with the method of every weight and the calibration.
+        outcomes: for each weight of the plan the method and why it is not the one asked for.
+        notes: about the calibration as a whole, one sentence each.
+    """
+
+    result: RewriteResult
+    plan: Plan
+    outcomes: Tuple[Outcome, ...]
+    notes: Tuple[str, ...]
+
+    def to_json(self) -> Dict[str, Any]:
+        """Outcomes and notes as JSON data."""
+        made = self.plan.calibration
+        return {
+            "calibration": None if made is None else made.to_json(),
+            "outcomes": [outcome.to_json() for outcome in self.outcomes],
+            "notes": list(self.notes),
+        }
+
+
+def quantize_calibrated(
+    graph: Graph,
+    options: Options,
+    calibration: Optional[Union[str, Path]] = None,
+    seed: int = 0,
+    samples: int = 8,
+    auto: bool = False,
+    progress: Optional[Progress] = None,
+) -> Calibrated:
+    """Quantize a graph by second-order rounding, layer by layer.
+
+    Args:
+        graph: to be quantized.
+        options: what the user wants; the method is gptq whatever they say.
+        calibration: an ``.npz`` of feeds; None or "synthetic": made-up inputs.
+        seed, samples: of made-up inputs.
+        auto: per layer keep rounding to nearest where the layer's outputs are as near with it, and
+            for the whole graph where its outputs are, on inputs that were not calibrated on.
+        progress: called with (done, total, weight) after each weight.
+
+    Raises:
+        InputError: a broken graph, a wrong option, feeds that do not fit.
+        QuantizationError: a weight holds NaN or Inf.
+        MissingDependencyError: TensorFlow is not installed.
+    """
+    view = build(graph)
+    view.check()
+    survey = locate_in(view)
+    plan = plan_survey(view, survey, replace(options, method=GPTQ), None)
+    return carry_out(graph, view, survey, plan, calibration, seed, samples, auto, progress)
+
+
+def carry_out_plan(
+    graph: Graph,
+    plan: Plan,
+    storage: Optional[str] = None,
+    calibration: Optional[Union[str, Path]] = None,
+    seed: int = 0,
+    samples: int = 8,
+    progress: Optional[Progress] = None,
+) -> Calibrated:
+    """Carry out a plan with items of gptq.
+
+    A plan that was calibrated is carried out on the same inputs: made-up ones are made again from
+    its seed, a file has to be given and must hold the same values.
+
+    Raises:
+        InputError: the plan is for another graph, or its calibration is not at hand.
+    """
+    if plan.graph_digest is not None and plan.graph_digest != graph.digest:
+        raise InputError(
+            "the plan was made for another graph (its digest is "
+            f"{plan.graph_digest[:12]}..., this graph's {graph.digest[:12]}...): make a new plan"
+        )
+    made = plan.calibration
+    if made is not None and made.origin == SYNTHETIC:
+        if calibration is not None:
+            raise InputError("the plan was calibrated on synthetic inputs: leave out --calibration")
+        seed, samples = made.seed, made.samples
+    elif made is not None and calibration is None:
+        raise InputError("the plan was calibrated on a file: give it with --calibration")
+    view = build(graph)
+    view.check()
+    survey = locate_in(view)
+    wanted = with_storage(plan, storage)
+    return carry_out(graph, view, survey, wanted, calibration, seed, samples, False, progress)
+
+
+def carry_out(
+    graph: Graph,
+    view: View,
+    survey: Survey,
+    plan: Plan,
+    calibration: Optional[Union[str, Path]] = None,
+    seed: int = 0,
+    samples: int = 8,
+    auto: bool = False,
+    progress: Optional[Progress] = None,
+) -> Calibrated:
+    """Carry out a plan whose items may ask for gptq; see ``quantize_calibrated``."""
+    source = None if calibration in (None, "synthetic") else calibration
+    try:
+        runner = Runner(graph, optimize=False)
+    except (InputError, UnsupportedError) as error:
+        return _uncalibrated(graph, view, survey, plan, str(error))
+    with runner, one_thread() as is_repeatable:
+        interface = find_interface(graph, view)
+        try:
+            feeds = calibration_inputs(runner, view, interface, source, seed, samples)
+        except InputError as error:
+            if source is not None:
+                raise
+            return _uncalibrated(graph, view, survey, plan, str(error))
+        if plan.calibration is not None and plan.calibration.digest != feeds.digest:
+            raise InputError("the calibration inputs are not those of the plan: make a new plan")
+        sweep = Sweep(runner, view, survey.sites, feeds.samples, compare=auto)
+        swept = sweep.run(plan, progress)
+        notes = [] if is_repeatable else [_MAY_DIFFER]
+        if auto:
+            swept, note = _gate(runner, view, survey, interface, feeds, swept, seed)
+            notes.append(note)
+    made = Calibration(feeds.origin, len(feeds.samples), seed, feeds.digest)
+    final = replace(swept.plan, calibration=made)
+    result = rebuild(graph, view, survey.sites, final, swept.given)
+    return Calibrated(result, final, swept.outcomes, tuple(notes))
+
+
+_MAY_DIFFER = "threadpoolctl is not installed: on another number of threads codes may differ"
+
+
+def _gate(
+    runner: Runner,
+    view: View,
+    survey: Survey,
+    interface: Interface,
+    feeds: Feeds,
+    swept: Swept,
+    seed: int,
+) -> Tuple[Swept, str]:
+    """Rounding to nearest everywhere, if the graph's outputs are nearer with it."""
+    samples = feeds.samples
+    if feeds.origin == SYNTHETIC:
+        other = seed + _HELD_OUT_SEED
+        samples = calibration_inputs(runner, view, interface, None, other, _HELD_OUT).samples
+    plain = _plain(runner, view, survey, swept.plan)
+    scores = [
+        output_sqnr(runner, survey.sites, interface.tensors, samples, given)
+        for given in (swept.given, plain.given)
+    ]
+    said = f"output SQNR {scores[0]:.1f} dB with calibrated codes, {scores[1]:.1f} dB with absmax"
+    if scores[0] >= scores[1]:
+        return swept, said
+    reason = f"absmax is better for the whole graph: {said}"
+    outcomes = tuple(replace(one, reason=reason) for one in plain.outcomes)
+    return replace(plain, outcomes=outcomes), said
+
+
+def _plain(runner: Runner, view: View, survey: Survey, plan: Plan) -> Swept:
+    items = tuple(
+        replace(item, scheme=replace(item.scheme, method=ABSMAX))
+        if item.scheme.method == GPTQ
+        else item
+        for item in plan.items
+    )
+    return Sweep(runner, view, survey.sites, ()).run(replace(plan, items=items))
+
+
+def _uncalibrated(graph: Graph, view: View, survey: Survey, plan: Plan, problem: str) -> Calibrated:
+    """Everything falls back, with one reason for all."""
+    reason = f"the graph cannot be run: {problem}"
+    items = []
+    for item in plan.items:
+        method = ABSMAX if item.scheme.method == GPTQ else item.scheme.method
+        items.append(replace(item, scheme=replace(item.scheme, method=method)))
+    plain = replace(plan, items=tuple(items))
+    result = rewrite_surveyed(graph, view, survey.sites, plain)
+    outcomes = tuple(
+        Outcome(
+            item.weight,
+            item.scheme.method,
+            reason if before.scheme.method == GPTQ else "",
+            None,
+        )
+        for item, before in zip(plain.items, plan.items)
+    )
+    return Calibrated(result, plain, outcomes, (reason,))
