@@ -76,6 +76,8 @@ def open_source(path: Union[str, Path], request: Request = NOTHING_ELSE) -> Open
 
 
 def _open(path: Path, request: Request) -> Opened:
+    if path.suffix in (".pb", *TEXT_SUFFIXES) and is_file(path):
+        return _file(path, request)  # the usual case: does without what reads checkpoints
     from graphwq.graphdef import checkpoint
 
     if is_folder(path):

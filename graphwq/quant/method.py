@@ -19,7 +19,6 @@ from graphwq.errors import QuantizationError
 from graphwq.quant.audit import audit
 from graphwq.quant.grid import as_groups
 from graphwq.quant.metrics import WeightError
-from graphwq.quant.mse import mse_scales
 from graphwq.quant.quantize import kept_axes, quantize_with_error, scale_shape
 from graphwq.quant.regrid import as_weight
 from graphwq.quant.scheme import (
@@ -31,8 +30,6 @@ from graphwq.quant.scheme import (
     QuantizedTensor,
     QuantScheme,
 )
-from graphwq.quant.snap import nearest
-from graphwq.quant.squant import squant
 
 _Pair = Tuple[np.ndarray, np.ndarray]
 
@@ -101,6 +98,9 @@ def _kernel(shape: Tuple[int, ...], kept: Tuple[int, ...]) -> int:
 
 
 def _mse(groups: np.ndarray, scale: np.ndarray, scheme: QuantScheme, _kernel: int) -> _Pair:
+    from graphwq.quant.mse import mse_scales
+    from graphwq.quant.snap import nearest
+
     absent = ~(np.abs(groups).max(1) / scheme.max_code >= np.finfo(np.float32).tiny)
     best = mse_scales(groups, scheme.num_bits, scheme.scale_bits)
     best = np.where(absent, scale, best).astype(np.float32)
@@ -108,6 +108,8 @@ def _mse(groups: np.ndarray, scale: np.ndarray, scheme: QuantScheme, _kernel: in
 
 
 def _squant(groups: np.ndarray, scale: np.ndarray, scheme: QuantScheme, kernel: int) -> _Pair:
+    from graphwq.quant.squant import squant
+
     values = groups.reshape(len(groups), kernel, -1)
     return squant(values, scale, scheme.num_bits).reshape(groups.shape), scale
 
