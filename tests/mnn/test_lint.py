@@ -361,3 +361,21 @@ def test_a_scale_that_is_no_fixed_point() -> None:
         check_arithmetic(codes, moved, scheme, None, "MatMul")
     assert caught.value.fate is Fate.GRID
     check_arithmetic(codes, fixed, scheme, None, "MatMul")
+
+
+def test_a_grouped_convolution() -> None:
+    """Its layers hold the output channels one after the other, each with its own part of a norm."""
+    gamma = np.linspace(0.5, 2, OUT).astype(np.float32)
+    graph = graph_of(lambda b: relu(b, norm(b, "n", conv(b, (3, 3, 4, OUT)), gamma)))
+    first, second = lint_of(graph)
+    assert (first.name, second.name) == ("c__group__0", "c__group__1")
+    tensor = graphwq.quantize(graph, keep_larger=True).quantized["w"]
+    codes = layout.rows("Conv2D", tensor.codes)
+    assert first.codes is not None
+    assert np.array_equal(np.concatenate([first.codes, second.codes]), codes)
+    scales = tensor.scale.reshape(-1)
+    assert first.factor is not None
+    assert second.factor is not None
+    factor = np.concatenate([first.factor, second.factor])
+    assert np.array_equal(np.concatenate([first.scale, second.scale]), scales * factor)
+    assert first.size == second.size == tensor.codes.size // 2
