@@ -8,13 +8,15 @@ from typing import Any, List, Tuple
 import numpy as np
 import pytest
 from builders import GraphBuilder, random_weight
+from rewriting import folding_limit
 
 import graphwq
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
-from graphwq.mnn import layout
+from graphwq.mnn import feeds, layout
 from graphwq.mnn.lint import Layer
 from graphwq.mnn.prepare import prepare
+from graphwq.mnn.stored import as_floats
 from graphwq.mnn.verdict import Fate, Refusal, check_arithmetic
 from graphwq.quant.scheme import QuantScheme, max_code
 from graphwq.rewrite.planner import Options
@@ -379,3 +381,37 @@ def test_a_grouped_convolution() -> None:
     factor = np.concatenate([first.factor, second.factor])
     assert np.array_equal(np.concatenate([first.scale, second.scale]), scales * factor)
     assert first.size == second.size == tensor.codes.size // 2
+
+
+@pytest.mark.parametrize("storage", ["dequant", "fake_quant"])
+def test_nothing_is_left_of_a_stored_form(storage: str) -> None:
+    """The graph with floats again has the nodes of the original, decoding tables are gone."""
+    graph = graph_of(lambda b: relu(b, conv(b, (3, 3, 32, OUT), 32)))
+    result = graphwq.quantize(graph, 4, storage, keep_larger=True)
+    found = as_floats(result.graph)
+    assert [(node.name, node.op) for node in found.nodes] == [
+        (node.name, node.op) for node in graph.nodes
+    ]
+    assert as_floats(graph) is graph
+
+
+def test_large_weights_stay_in_one_piece() -> None:
+    """For TensorFlow a large weight is cut along with its consumer; MNN gets the op as it was."""
+    graph = graph_of(lambda b: relu(b, matmul(b, (64, 64))))
+    with folding_limit(4096):
+        cut = graphwq.quantize(graph, 8).graph
+        prepared = prepare(graph, storage="dequant")
+    assert "ConcatV2" in {node.op for node in cut.nodes}
+    assert "ConcatV2" not in {node.op for node in prepared.result.graph.nodes}
+    assert [layer.name for layer in prepared.layers] == ["c__matmul_converted"]
+
+
+def test_defaults_are_fed() -> None:
+    """MNN takes a PlaceholderWithDefault for an input: it gets its default, or what is fed."""
+    b = GraphBuilder()
+    default = b.const("k", [1.0, 2.0])
+    relu(b, b.op("p", "PlaceholderWithDefault", [default], dtype=("type", 1)))
+    graph = b.graph()
+    assert feeds.with_defaults(graph, {})["p:0"].tolist() == [1.0, 2.0]
+    given = {"p:0": np.zeros(2, np.float32)}
+    assert feeds.with_defaults(graph, given)["p:0"].tolist() == [0.0, 0.0]
