@@ -21,7 +21,7 @@ def plan(graph: GraphOrPath, bits: int = 8, storage: str = "dequant", **options:
     """Decide what is to be done with every weight of a graph.
 
     Args:
-        graph: a graph, or the path of a frozen ``.pb`` or ``.pbtxt``.
+        graph: a graph, or a path: whatever ``graphwq.load`` reads without further arguments.
         bits: 2..8.
         storage: ``dequant`` (integer constants, small file), ``bake`` (float constants on the grid)
             or ``fake_quant``.
@@ -45,7 +45,7 @@ def quantize(
     """Quantize the weights of a graph.
 
     Args:
-        graph: a graph, or the path of a frozen ``.pb`` or ``.pbtxt``.
+        graph: a graph, or a path: whatever ``graphwq.load`` reads without further arguments.
         bits: 2..8.
         storage: see ``plan``; ``dequant`` unless given. With a plan it overrides the plan's.
         plan: a plan for this graph; then ``bits`` and ``options`` are not used.

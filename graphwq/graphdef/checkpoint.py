@@ -77,7 +77,7 @@ def exists(prefix: Path) -> bool:
     """Whether there is a checkpoint of this prefix."""
     if is_file(_beside(prefix, ".index")) or _parts(prefix, complete=False):
         return True
-    return is_file(prefix) and _ends_like_a_table(prefix)
+    return is_file(prefix) and ends_like_a_table(prefix)
 
 
 def prefix_of(path: Path) -> Path:
@@ -150,7 +150,8 @@ def _missing(prefix: Path) -> str:
     )
 
 
-def _ends_like_a_table(path: Path) -> bool:
+def ends_like_a_table(path: Path) -> bool:
+    """Whether a file could be a V1 checkpoint or an index."""
     try:
         with open(path, "rb") as file:
             file.seek(-FOOTER, os.SEEK_END)

@@ -94,9 +94,8 @@ def _open(path: Path, request: Request) -> Opened:
     prefix = checkpoint.prefix_of(path)
     if path.name.endswith(_META) and is_file(path):
         return _meta_graph(path, prefix, request)
-    if (checkpoint.exists(prefix) or is_file(_meta_of(prefix))) and (
-        prefix != path or not is_file(path) or checkpoint.exists(path)
-    ):
+    is_file_of_one = prefix != path or not is_file(path) or checkpoint.ends_like_a_table(path)
+    if is_file_of_one and (checkpoint.exists(prefix) or is_file(_meta_of(prefix))):
         return _prefix(prefix, request)
     return _file(path, request)
 
