@@ -6,6 +6,7 @@ import mmap
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
+import checkpoints
 import numpy as np
 import pytest
 from checkpoints import entry, header, number, table, v1_table, write_bundle, write_v1
@@ -216,6 +217,19 @@ def test_an_index_that_lies(tmp_path: Path, name: str) -> None:
     (tmp_path / "m.data-00000-of-00001").write_bytes(_VALUES.tobytes())
     with pytest.raises(InputError, match=said):
         open_checkpoint(tmp_path / "m", check=False).tensors["v"].content()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32, np.float16, np.bool_])
+@pytest.mark.parametrize("there", [0, 1, 2, 5])
+def test_too_few_values(tmp_path: Path, kind: Any, there: int, monkeypatch: Any) -> None:
+    """In a constant the last value repeats; in a checkpoint that would be made up."""
+    values = np.ones(there, kind)
+    monkeypatch.setattr(
+        "checkpoints._values", lambda _array, real=checkpoints._values: real(values)
+    )
+    write_v1(tmp_path / "model", {"v": np.ones(4, kind)})
+    with pytest.raises(InputError, match=f"'v' has {there} values in the checkpoint.* needs 4"):
+        open_checkpoint(tmp_path / "model").tensors["v"].content()
 
 
 # ----------------------------------------------------------------------------------- names

@@ -109,6 +109,24 @@ def test_updates_that_are_waited_for_are_left_out(tmp_path: Path) -> None:
     assert not [node for node in nodes.values() if is_writer(node)]
 
 
+def test_colocated_nodes_stay(tmp_path: Path) -> None:
+    """TensorFlow refuses a node whose companion is gone: that one is kept, unless it is an update."""
+    b = _training()
+    b.op("beside", "NoOp", [])
+    both = _location("beside")
+    both.list.s.append(b"loc:@update")
+    b.op("placed", "Identity", ["y"], _class=both)
+    b.op("alone", "Identity", ["y"], _class=_location("update"))
+    nodes = {node.name: node for node in _freeze(b, _checkpoint(tmp_path), "placed").graph.nodes}
+    assert "beside" in nodes
+    assert "update" not in nodes
+    attr = nodes["placed"].attr("_class")
+    assert attr is not None
+    assert list(attr.list.s) == [b"loc:@beside"]
+    nodes = {node.name: node for node in _freeze(b, _checkpoint(tmp_path), "alone").graph.nodes}
+    assert "_class" not in nodes["alone"].attr_bytes()
+
+
 def test_an_output_that_needs_an_update(tmp_path: Path) -> None:
     """Op, variable and user are named."""
     b = _training()

@@ -125,7 +125,10 @@ def _values(name: str, dtype: int, region: Region, proto: memoryview) -> memoryv
     if len(lists) == 1 and lists[0].nbytes == size:
         return lists[0]
     count = size // dtypes.NUMPY[dtype].itemsize
-    array = Tensor(dtype, (count,), None, proto).numpy()
-    if array.strides != (array.itemsize,) and count > 1:
-        raise InputError(f"{name!r} has too few values in the checkpoint: it is damaged")
-    return memoryview(array.tobytes())
+    values = Tensor(dtype, (count,), None, proto)
+    if values.listed != count:  # in a constant the last one would repeat
+        raise InputError(
+            f"{name!r} has {values.listed} values in the checkpoint, its shape needs {count}: it "
+            "is damaged"
+        )
+    return memoryview(values.numpy().tobytes())

@@ -96,6 +96,12 @@ class Tensor:
         wanted = _LISTS.get(self.dtype, (0, ""))[0]
         return any(field[0] == wanted and field[4] > field[3] for field in fields(self.raw))
 
+    @property
+    def listed(self) -> int:
+        """The number of elements in the typed list (without ``tensor_content``)."""
+        count = len(self._listed())
+        return count // 2 if self.dtype in (dtypes.DT_COMPLEX64, dtypes.DT_COMPLEX128) else count
+
     def numpy(self) -> np.ndarray:
         """Decode to a read-only array of ``shape``.
 
