@@ -224,9 +224,8 @@ def test_an_index_that_lies(tmp_path: Path, name: str) -> None:
 def test_too_few_values(tmp_path: Path, kind: Any, there: int, monkeypatch: Any) -> None:
     """In a constant the last value repeats; in a checkpoint that would be made up."""
     values = np.ones(there, kind)
-    monkeypatch.setattr(
-        "checkpoints._values", lambda _array, real=checkpoints._values: real(values)
-    )
+    real = checkpoints._values
+    monkeypatch.setattr(checkpoints, "_values", lambda _array: real(values))
     write_v1(tmp_path / "model", {"v": np.ones(4, kind)})
     with pytest.raises(InputError, match=f"'v' has {there} values in the checkpoint.* needs 4"):
         open_checkpoint(tmp_path / "model").tensors["v"].content()

@@ -110,7 +110,7 @@ def test_updates_that_are_waited_for_are_left_out(tmp_path: Path) -> None:
 
 
 def test_colocated_nodes_stay(tmp_path: Path) -> None:
-    """TensorFlow refuses a node whose companion is gone: that one is kept, unless it is an update."""
+    """TensorFlow refuses a node whose companion is gone: it is kept, unless it is an update."""
     b = _training()
     b.op("beside", "NoOp", [])
     both = _location("beside")
