@@ -371,6 +371,8 @@ def test_saved_models(tmp_path: Path) -> None:
     assert open_source(folder, Request(signature="b")).outputs == ("loss",)
     with pytest.raises(InputError, match="with the tags gpu: give --tags as one of serve; train,x"):
         load(folder, tags=["gpu"])
+    with pytest.raises(InputError, match="with the tags train: give --tags"):
+        load(folder, tags=["train"])  # all tags of a graph, not some
     with pytest.raises(InputError, match="no signature 'c': there are 'a', 'b'"):
         load(folder, signature="c")
     (folder / "variables" / "variables.index").unlink()

@@ -106,6 +106,25 @@ def test_a_graph_may_replace_the_mapped_file_it_was_read_from(tmp_path: Path) ->
     assert path.read_bytes() == data
 
 
+def test_walking_through_a_file_gives_each_step_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest of a graph of gigabytes must not keep them in memory."""
+    given_back = []
+    monkeypatch.setattr(mapping, "_STEP", 1000)
+    monkeypatch.setattr(mapping, "release", lambda view: given_back.append(bytes(view)))
+    data = convolution((3, 3, 16, 16)).to_bytes()
+    walked = []
+    for piece in mapping.pieces(data):
+        assert len(walked) == len(given_back)
+        walked.append(bytes(piece))
+    assert b"".join(walked) == data
+    assert given_back == walked
+    assert max(map(len, walked)) == 1000
+    graph = convolution((3, 3, 16, 16))
+    del given_back[:]
+    assert graph.digest == hashlib.sha256(data).hexdigest()
+    assert b"".join(given_back) == data
+
+
 def test_a_small_file_is_read(tmp_path: Path) -> None:
     """Below the size nothing stays open: the file may change under us."""
     path = _write(tmp_path, dense().to_bytes())
