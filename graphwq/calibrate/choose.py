@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from typing import Sequence, Tuple
 
 import numpy as np
 
-from graphwq.calibrate.layer import Layer, Seen
+from graphwq.calibrate.layer import Layer, Seen, together
 from graphwq.quant.part import Part
 from graphwq.quant.quantize import scale_shape
 from graphwq.quant.scheme import QuantizedTensor, QuantScheme
 from graphwq.quant.second_order import second_order
 from graphwq.quant.target import corrected
 
-#: Ridge of the target correction and damping of GPTQ, as parts of the mean diagonal of H.
-RIDGE = 0.01
+#: Ridges of the target correction that are tried, as parts of the mean diagonal of H, and the
+#: damping of GPTQ. An infinite ridge leaves the weights as they are.
+RIDGES = (0.003, 0.03, 0.3, math.inf)
 DAMP = 0.001
+#: Layers of more inputs try fewer ridges: each of them costs two linear systems of that size.
+_MANY_COLUMNS = 1024
 
 
 def choose(
-    layer: Layer, seen: Sequence[Seen], weight: np.ndarray, scheme: QuantScheme
+    layer: Layer, halves: Sequence[Sequence[Seen]], weight: np.ndarray, scheme: QuantScheme
 ) -> QuantizedTensor:
     """Correct the target, then round it.
 
+    The ridge is the one whose corrected weights, found on one half of the samples, bring the
+    outputs nearest to the float ones on the other half.
+
     Args:
         layer: the weight's uses.
-        seen: their moments.
+        halves: the moments of the samples, see ``observe``.
         weight: its values.
         scheme: number of bits and granularity.
 
@@ -33,12 +40,13 @@ def choose(
         numpy.linalg.LinAlgError: the Hessians do not allow it.
     """
     flat = weight.reshape(-1).astype(np.float64)
+    ridge = best_ridge(halves, flat)
+    seen = together(halves)
     parts = []
     for one in seen:
         rows = flat[one.index]
-        target = corrected(rows, one.hessian, one.cross, RIDGE)
         groups = layer.groups[one.index[:, :, 0]]
-        parts.append(Part(target, rows != 0, one.hessian, groups))
+        parts.append(Part(_target(rows, one, ridge), rows != 0, one.hessian, groups))
     found, scale = second_order(parts, layer.count, scheme.num_bits, DAMP, scheme.scale_bits)
     codes = np.zeros(weight.size, np.int8)
     for one, own in zip(seen, found):
@@ -47,12 +55,38 @@ def choose(
     return QuantizedTensor(codes.reshape(weight.shape), scale.reshape(shape), scheme)
 
 
+def best_ridge(halves: Sequence[Sequence[Seen]], weight: np.ndarray) -> float:
+    """The ridge that two-fold cross-validation prefers; a middle one where there is one half."""
+    if len(halves) < 2:
+        return RIDGES[1]
+    ridges: Sequence[float] = RIDGES
+    if any(one.hessian.shape[-1] > _MANY_COLUMNS for one in halves[0]):
+        ridges = (RIDGES[1], RIDGES[-1])
+    errors = []
+    for ridge in ridges:
+        error = 0.0
+        for fitted, judged in ((halves[0], halves[1]), (halves[1], halves[0])):
+            for one, other in zip(fitted, judged):
+                rows = weight[one.index]
+                error += _distance(rows, _target(rows, one, ridge), other)
+        errors.append(error)
+    return ridges[int(np.argmin(errors))]
+
+
+def _target(rows: np.ndarray, seen: Seen, ridge: float) -> np.ndarray:
+    return rows if math.isinf(ridge) else corrected(rows, seen.hessian, seen.cross, ridge)
+
+
+def _distance(rows: np.ndarray, new: np.ndarray, seen: Seen) -> float:
+    """|X_f w - X_q v|^2 = w F w - 2 w C v + v H v; F = X_f^T X_f, C = X_f^T X_q, H = X_q^T X_q."""
+    error = _form(rows, seen.own, rows) - 2 * _form(rows, seen.cross, new)
+    return error + _form(new, seen.hessian, new)
+
+
 def output_error(
     seen: Sequence[Seen], weight: np.ndarray, values: np.ndarray
 ) -> Tuple[float, float]:
     """How far the layer's outputs are from those of the float graph.
-
-    |X_f w - X_q v|^2 = w F w - 2 w C v + v H v, with F = X_f^T X_f, C = X_f^T X_q, H = X_q^T X_q.
 
     Args:
         seen: the moments.
@@ -66,9 +100,8 @@ def output_error(
     signal = noise = 0.0
     for one in seen:
         rows, new = flat[one.index], other[one.index]
-        own = _form(rows, one.own, rows)
-        signal += own
-        noise += own - 2 * _form(rows, one.cross, new) + _form(new, one.hessian, new)
+        signal += _form(rows, one.own, rows)
+        noise += _distance(rows, new, one)
     return signal, max(noise, 0.0)
 
 

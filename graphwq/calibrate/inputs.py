@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Optional, Sequence, Tuple, Union
 
+from graphwq.calibrate.batchnorm import by_batch
 from graphwq.errors import InputError
-from graphwq.graphdef.node import Node
 from graphwq.survey.view import View
 from graphwq.verify.feeds import Feeds, load_feeds
 from graphwq.verify.interface import Interface, Placeholder
@@ -20,7 +20,6 @@ _SIDE = 128
 #: Rows in a batch at most, and pixels in all of them: small images are batched, large ones not.
 _ROWS = 64
 _PIXELS = 1 << 14
-_BATCH_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 
 
 def calibration_inputs(
@@ -81,14 +80,6 @@ def _attempts(
         for size in inner:
             pixels *= size if size > 0 else _SIDE
         rows = min(rows, max(1, _PIXELS // pixels))
-    if rows > 1 and any(_trains(node) for node in view.main.scope.nodes):
+    if rows > 1 and any(by_batch(node) for node in view.main.scope.nodes):
         rows = 1
     return tuple(Attempt(batch, _SIDE) for batch in dict.fromkeys((rows, 1)))
-
-
-def _trains(node: Node) -> bool:
-    """Whether an op normalizes by the statistics of the batch that it is given."""
-    if node.op not in _BATCH_NORMS:
-        return False
-    attr = node.attr("is_training")
-    return attr is None or attr.b

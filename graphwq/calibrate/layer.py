@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -143,10 +143,14 @@ def _distinct(uses: Sequence[Use]) -> List[Use]:
     return list(known.values())
 
 
-def observe(layer: Layer, activations: Activations) -> List[Seen]:
+def observe(layer: Layer, activations: Activations) -> List[List[Seen]]:
     """Run both states up to the layer and take the moments of what it sees.
 
     Every sample has the same weight, whatever the size of its numbers.
+
+    Returns:
+        the moments of two halves of the samples (one where there is one sample), so that what is
+        chosen by one half can be judged by the other.
 
     Raises:
         InputError: TensorFlow cannot run the graph so far.
@@ -154,12 +158,34 @@ def observe(layer: Layer, activations: Activations) -> List[Seen]:
     """
     quantized = activations.fetch(layer.tensors, QUANTIZED)
     floats = activations.fetch(layer.tensors, FLOAT)
+    pairs = list(zip(quantized, floats))
+    middle = (len(pairs) + 1) // 2
+    return [_moments(layer, half) for half in (pairs[:middle], pairs[middle:]) if half]
+
+
+def together(halves: Sequence[Sequence[Seen]]) -> List[Seen]:
+    """The moments of all samples."""
+    return [
+        Seen(
+            same[0].index,
+            sum((one.hessian for one in same[1:]), same[0].hessian),
+            sum((one.cross for one in same[1:]), same[0].cross),
+            sum((one.own for one in same[1:]), same[0].own),
+        )
+        for same in zip(*halves)
+    ]
+
+
+_Pair = Tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]
+
+
+def _moments(layer: Layer, pairs: Sequence[_Pair]) -> List[Seen]:
     moments: Dict[bytes, List[np.ndarray]] = {}
     places: Dict[bytes, np.ndarray] = {}
     for use in layer.uses:
         key = use.index.tobytes()
         places[key] = use.index
-        for after, before in zip(quantized, floats):
+        for after, before in pairs:
             inputs, originals = (_vectors(use, sample[use.tensor]) for sample in (after, before))
             own = gram(originals, originals)
             new = [gram(inputs, inputs), gram(originals, inputs), own]

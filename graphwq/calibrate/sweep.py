@@ -9,7 +9,7 @@ import numpy as np
 
 from graphwq.calibrate.activations import Activations
 from graphwq.calibrate.choose import all_finite, choose, output_error
-from graphwq.calibrate.layer import Layer, layer_of, observe
+from graphwq.calibrate.layer import Layer, layer_of, observe, together
 from graphwq.errors import InputError, UnsupportedError
 from graphwq.quant.audit import audit
 from graphwq.quant.method import quantize_by_method
@@ -176,10 +176,11 @@ class Sweep:
     def _calibrated(
         self, item: PlanItem, layer: Layer, weight: np.ndarray, plain: QuantizedTensor
     ) -> Tuple[QuantizedTensor, Optional[float], str]:
-        seen = observe(layer, self._activations)
+        halves = observe(layer, self._activations)
+        seen = together(halves)
         if not any(one.hessian.any() for one in seen):
             raise UnsupportedError("its inputs are zero in every calibration sample")
-        codes = choose(layer, seen, weight, item.scheme)
+        codes = choose(layer, halves, weight, item.scheme)
         if not all_finite(codes):
             raise UnsupportedError("no finite scale was found")
         signal, noise = output_error(seen, weight, codes.dequantize())

@@ -25,6 +25,9 @@ from graphwq.quant.top import reach_top
 #: The smallest part f of absmax / T that is tried, by bits; below 4 bits most values are clipped.
 _LEAST_FACTOR = {2: 0.22, 3: 0.35, 4: 0.5, 5: 0.62, 6: 0.75, 7: 0.85, 8: 0.9}
 _FACTORS = 12
+#: Fewer where one GPTQ run is long: multiplications that all of them together may take.
+_FEWEST_FACTORS = 4
+_WORK = 3 * 10**10
 _SWEEPS = 4
 #: A new scale must lower the error by this part, or the alternation ends.
 _PROGRESS = 1e-4
@@ -99,7 +102,9 @@ def _search(
     best = np.full(len(base), np.inf)
     scale = base.copy()
     codes = [np.zeros(part.rows.shape) for part in parts]
-    for share in np.geomspace(1.0, _LEAST_FACTOR[num_bits], _FACTORS):
+    work = sum(part.rows.size * part.rows.shape[-1] for part in parts)
+    count = int(np.clip(_WORK // max(work, 1), _FEWEST_FACTORS, _FACTORS))
+    for share in np.geomspace(1.0, _LEAST_FACTOR[num_bits], count):
         trial = base * share
         found = [
             gptq_masked(part.rows, part.movable, trial[part.groups], own, num_bits)

@@ -187,7 +187,7 @@ def test_a_shared_weight_adds_what_both_ops_see() -> None:
     feeds = {f"{name}:0": _random(index, 1, 4, 4, 3) for index, name in enumerate("ab")}
     with Runner(graph) as runner:
         layer = layer_of(runner, view.main, site, np.dtype(np.float32), PerChannel((3,)))
-        (seen,) = observe(layer, Activations(runner, view.main, [feeds]))
+        ((seen,),) = observe(layer, Activations(runner, view.main, [feeds]))
     expected = sum(
         value.reshape(-1, 3).T @ value.reshape(-1, 3) / np.square(value).sum()
         for value in feeds.values()

@@ -1,0 +1,82 @@
+"""How far the target is corrected: judged by samples that it was not fitted to."""
+
+from __future__ import annotations
+
+import math
+from typing import List, Tuple
+
+import numpy as np
+import pytest
+from builders import GraphBuilder
+
+from graphwq.calibrate.batchnorm import by_batch
+from graphwq.calibrate.choose import RIDGES, best_ridge, output_error
+from graphwq.calibrate.layer import Seen, together
+
+_INDEX = np.arange(40).reshape(1, 4, 10)
+
+
+def _half(inputs: np.ndarray, originals: np.ndarray) -> List[Seen]:
+    return [
+        Seen(
+            _INDEX,
+            (inputs.T @ inputs)[None],
+            (originals.T @ inputs)[None],
+            (originals.T @ originals)[None],
+        )
+    ]
+
+
+def _halves(noise: float, count: int) -> Tuple[List[List[Seen]], np.ndarray]:
+    """Inputs that were scaled by 0.7 and disturbed on their way through the quantized layers."""
+    random = np.random.RandomState(0)
+    halves = []
+    for _ in range(2):
+        originals = random.randn(count, 10)
+        halves.append(_half(0.7 * originals + noise * random.randn(count, 10), originals))
+    return halves, random.randn(40)
+
+
+def test_a_correction_that_holds_is_taken() -> None:
+    """A scaled input is undone by a small ridge; 5000 samples agree on that."""
+    halves, weight = _halves(0.01, 5000)
+    assert best_ridge(halves, weight) == RIDGES[0]
+
+
+def test_a_correction_that_does_not_hold_is_left_out() -> None:
+    """Inputs without anything to learn from: no correction at all."""
+    random = np.random.RandomState(1)
+    halves = []
+    for sign in (1.0, -1.0):
+        originals = random.randn(30, 10)
+        halves.append(_half(originals + sign * originals[:, ::-1], originals))
+    assert math.isinf(best_ridge(halves, random.randn(40)))
+
+
+def test_one_half_gives_a_ridge_in_the_middle() -> None:
+    """Without anything to judge by, neither extreme."""
+    halves, weight = _halves(0.1, 50)
+    assert RIDGES[0] < best_ridge(halves[:1], weight) < math.inf
+
+
+def test_output_error_is_that_of_the_outputs() -> None:
+    """The quadratic forms are the sums of squares of the outputs themselves, of both halves."""
+    random = np.random.RandomState(2)
+    pairs = [(random.randn(20, 10), random.randn(20, 10)) for _ in range(2)]
+    seen = together([_half(inputs, originals) for inputs, originals in pairs])
+    weight, values = random.randn(40), random.randn(40)
+    rows, new = weight.reshape(4, 10), values.reshape(4, 10)
+    signal = sum(np.square(originals @ rows.T).sum() for _, originals in pairs)
+    noise = sum(np.square(originals @ rows.T - x @ new.T).sum() for x, originals in pairs)
+    assert output_error(seen, weight, values) == pytest.approx((signal, noise))
+
+
+def test_normalization_by_the_batch_is_recognized() -> None:
+    """is_training is true where it is not written down."""
+    b = GraphBuilder()
+    x = b.placeholder("x", [-1, 4, 4, 3])
+    for name, attrs in (("no", {"is_training": False}), ("yes", {"is_training": True}), ("by", {})):
+        b.op(name, "FusedBatchNorm", [x] * 5, **attrs)
+    b.op("other", "Relu", [x])
+    found = {node.name: by_batch(node) for node in b.graph().nodes}
+    assert found == {"x": False, "no": False, "yes": True, "by": True, "other": False}
