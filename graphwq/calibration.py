@@ -27,6 +27,8 @@ from graphwq.verify.interface import Interface, find_interface
 #: Seed and number of made-up inputs that decide between methods; never calibrated on.
 _HELD_OUT_SEED = 7919
 _HELD_OUT = 4
+#: dB that calibrated codes must gain at the outputs on them; made-up inputs are no proof.
+_LEAST_GAIN = 1.0
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ def _gate(
     swept: Swept,
     seed: int,
 ) -> Tuple[Swept, str]:
-    """Rounding to nearest everywhere, if the graph's outputs are nearer with it."""
+    """Rounding to nearest everywhere, unless the graph's outputs are clearly nearer without."""
     samples = feeds.samples
     if feeds.origin == SYNTHETIC:
         other = seed + _HELD_OUT_SEED
@@ -185,9 +187,9 @@ def _gate(
         for given in (swept.given, plain.given)
     ]
     said = f"output SQNR {scores[0]:.1f} dB with calibrated codes, {scores[1]:.1f} dB with absmax"
-    if scores[0] >= scores[1]:
+    if scores[0] >= scores[1] + _LEAST_GAIN:
         return swept, said
-    reason = f"absmax is better for the whole graph: {said}"
+    reason = f"calibration does not gain {_LEAST_GAIN:g} dB for the whole graph: {said}"
     outcomes = tuple(replace(one, reason=reason) for one in plain.outcomes)
     return replace(plain, outcomes=outcomes), said
 

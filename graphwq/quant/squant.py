@@ -41,7 +41,7 @@ def squant(values: np.ndarray, scale: np.ndarray, num_bits: int) -> np.ndarray:
     ratio = values.astype(np.float64) / scale.astype(np.float64)[:, None, None]
     codes = nearest(ratio, 1.0, num_bits)
     error = codes - ratio
-    movable = (values != 0) & ~_largest(values)
+    movable = ~_largest(values)  # a zero has no error: it is never flipped
     up = movable & (error < 0) & (codes < top)
     down = movable & (error > 0) & (codes > -top)
     if values.shape[1] == 1:

@@ -182,14 +182,16 @@ def test_auto_takes_absmax_where_it_is_better(
 
     reference = graphwq.load(fixtures / "digits_mlp.pb")
     good = quantize_calibrated(reference, Options(bits=3), auto=True)
-    assert any(outcome.method == "gptq" for outcome in good.outcomes)
+    assert all(outcome.method == "gptq" for outcome in good.outcomes)
     assert "output SQNR" in good.notes[-1]
-    scores = iter([1.0, 2.0])
-    monkeypatch.setattr(calibration, "output_sqnr", lambda *_args: next(scores))
-    bad = quantize_calibrated(reference, Options(bits=3), auto=True)
-    assert {outcome.method for outcome in bad.outcomes} == {"absmax"}
     plain = graphwq.quantize(reference, bits=3)
-    assert bad.result.graph.to_bytes() == plain.graph.to_bytes()
+    for pair, falls_back in (([1.0, 2.0], True), ([2.5, 2.0], True), ([3.5, 2.0], False)):
+        scores = iter(pair)
+        monkeypatch.setattr(calibration, "output_sqnr", lambda *_args, it=scores: next(it))
+        made = quantize_calibrated(reference, Options(bits=3), auto=True)
+        same = made.result.graph.to_bytes() == plain.graph.to_bytes()
+        assert same is falls_back
+        assert all(bool(outcome.reason) is falls_back for outcome in made.outcomes)
 
 
 def test_the_same_bytes_on_any_number_of_threads(tmp_path: Path, fixtures: Path) -> None:
