@@ -10,9 +10,9 @@ import pytest
 from builders import random_weight
 
 from graphwq.quant import blocks
-from graphwq.quant.grid import Grid, detect
+from graphwq.quant.grid import Grid, detect, may_be_on_grid
 from graphwq.quant.quantize import quantize
-from graphwq.quant.scheme import PerChannel, PerTensor, QuantScheme
+from graphwq.quant.scheme import PerChannel, PerGroup, PerTensor, QuantScheme
 
 WIDTHS = range(2, 9)
 
@@ -221,3 +221,26 @@ def test_grids_as_json() -> None:
         "exact": False,
         "symmetric": True,
     }
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((64, 32), ()), ((64, 32), (1,)), ((3, 3, 16, 8), (3,))]
+)
+def test_the_quick_look_misses_no_grid(
+    bits: int, shape: Tuple[int, ...], axes: Tuple[int, ...]
+) -> None:
+    """What was put on a grid is never turned away, with few values and with groups too."""
+    last = (len(shape) - 1,)
+    assert may_be_on_grid(_baked(shape, bits, axes), [last])
+    assert may_be_on_grid(_baked((2, 2), bits, ()), [(1,)])
+    grouped = quantize(random_weight((256, 8)), QuantScheme(bits, PerGroup((1,), 0, 32)))
+    assert may_be_on_grid(grouped.dequantize(), [(1,)])
+
+
+def test_the_quick_look_turns_floats_away() -> None:
+    """Trained weights lie on no grid; nor do NaN and nothing."""
+    for seed in range(50):
+        assert not may_be_on_grid(random_weight((3, 3, 8, 16), seed), [(3,), (2, 3)])
+    assert not may_be_on_grid(np.full((4, 4), np.nan, np.float32), [(1,)])
+    assert not may_be_on_grid(np.zeros((0, 4), np.float32), [(1,)])

@@ -10,7 +10,7 @@ from graphwq.diff.constants import tensor_of_node
 from graphwq.diff.match import predicted, rename_votes
 from graphwq.diff.nodes import compare_nodes
 from graphwq.diff.rename import Renames, renamed
-from graphwq.diff.values import grid_of, same_bytes
+from graphwq.diff.values import may_be_quantized, same_bytes
 from graphwq.errors import InputError, QuantizationError, UnsupportedError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
@@ -163,7 +163,7 @@ def _may_be_quantized(old: Graph, new: Graph) -> bool:
             if former is not None and tried < _MOST_TRIED:
                 tried += 1
                 tensor = tensor_of_node(node)
-                if tensor is not None and grid_of(tensor) is not None:
+                if tensor is not None and may_be_quantized(tensor):
                     return True
     return False
 

@@ -13,7 +13,7 @@ from graphwq.graphdef import dtypes
 from graphwq.graphdef.mapping import release
 from graphwq.graphdef.tensor import Tensor
 from graphwq.graphdef.wire import Buffer
-from graphwq.quant.grid import Grid, detect
+from graphwq.quant.grid import Grid, detect, may_be_on_grid
 from graphwq.quant.metrics import sqnr_db
 from graphwq.text import plural, shortened
 
@@ -235,12 +235,24 @@ def grid_of(tensor: Tensor) -> Optional[Grid]:
     array = tensor.numpy()
     if _is_one_value(array):
         return None
-    last = len(tensor.shape) - 1
-    kept: List[Tuple[int, ...]] = [(last,)] if last else []
+    return detect(array, _axes(len(tensor.shape)))
+
+
+def may_be_quantized(tensor: Tensor) -> bool:
+    """Whether a float constant can lie on a grid; False only where it lies on none."""
+    if tensor.dtype not in dtypes.QUANTIZABLE or not tensor.size:
+        return False
+    array = tensor.numpy()
+    return not _is_one_value(array) and may_be_on_grid(array, _axes(len(tensor.shape)))
+
+
+def _axes(rank: int) -> List[Tuple[int, ...]]:
+    """The axes along which a scale may vary, the usual ones first."""
+    last = rank - 1
+    kept: List[Tuple[int, ...]] = [(last,)] if last > 0 else []
     if last > 1:
         kept.append((last - 1, last))
-    kept += [(axis,) for axis in range(last)]
-    return detect(array, kept)
+    return kept + [(axis,) for axis in range(last)]
 
 
 def describe_grid(grid: Grid) -> str:

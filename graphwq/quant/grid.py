@@ -14,6 +14,7 @@ from graphwq.quant.scheme import MAX_BITS, MIN_BITS, PerChannel, PerTensor, max_
 #: Channels looked at before the whole array: nearly every float array fails on these.
 _PROBE_CHANNELS = 4
 _PROBE_VALUES = 64
+_NEIGHBOURS = 4
 #: A value may miss its grid point by this part of the largest one (a few float32 roundings).
 _TOLERANCE = 2.0**-21
 
@@ -59,6 +60,23 @@ def detect(weight: np.ndarray, kept: Iterable[Tuple[int, ...]]) -> Optional[Grid
         if found is not None:
             return found
     return _affine(weight)
+
+
+def may_be_on_grid(weight: np.ndarray, kept: Iterable[Tuple[int, ...]]) -> bool:
+    """A quick look for a symmetric grid: False only where there is none.
+
+    It looks at a few neighbouring values, which share their scale also where there is one per
+    group. Unlike ``detect`` it does not refuse values so few that chance could have put them there.
+    """
+    if not weight.size or not np.isfinite(weight).all():
+        return False
+    for axes in [(), *kept]:
+        groups = as_groups(weight, tuple(axes))
+        some = slice(None, None, max(1, groups.shape[0] // _PROBE_CHANNELS))
+        few = groups[some, :_NEIGHBOURS]
+        if _has_steps(few, np.abs(few).max(1).astype(np.float64)):
+            return True
+    return False
 
 
 def on_grid(weight: np.ndarray, axes: Tuple[int, ...]) -> Optional[Grid]:

@@ -205,3 +205,14 @@ def test_fixtures_at_every_width(fixtures: Path) -> None:
                 diff = document(diff_graphs(old, quantized(old, bits, storage)), "a", "b")
                 assert diff.unexplained == (), (path.name, bits, storage, diff.unexplained[:3])
                 assert diff.weights
+
+
+def test_a_scale_per_group_is_recognized() -> None:
+    """Baked with a scale per group, in a network that has no other sign of quantization."""
+    b = GraphBuilder()
+    b.matmul("y", b.placeholder("x", [1, 256]), b.const("w", random_weight((256, 64))))
+    old = b.graph()
+    result = graphwq.quantize(old, 4, "bake", granularity="group", group_size=32)
+    (change,) = diff_graphs(old, Graph.parse(result.graph.to_bytes())).changes
+    assert change.explained_by == "w"
+    assert "per group of 32 along axis 0" in change.message
