@@ -16,9 +16,9 @@ from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.node import Node, attr_of_type
 from graphwq.quant.audit import deviation
-from graphwq.quant.scheme import granularity_to_json
+from graphwq.quant.scheme import ABSMAX, DATA_FREE, granularity_to_json
 from graphwq.rewrite.plan import Plan
-from graphwq.rewrite.recover import Recovered, RecoveredWeight, absmax, recover_surveyed
+from graphwq.rewrite.recover import Recovered, RecoveredWeight, by_method, recover_surveyed
 from graphwq.rewrite.run import WeightResult
 from graphwq.survey.locate import locate_in
 from graphwq.survey.view import View, build
@@ -211,12 +211,23 @@ def _not_followed(path: str, message: str, detail: Dict[str, Any]) -> Change:
 
 
 def _off(explanation: Explanation, weight: RecoveredWeight) -> str:
-    """Codes and scales that rounding to nearest makes otherwise, in words; "" for none."""
+    """Codes and scales that are not those of the method, in words; "" for none.
+
+    With a plan the method is the plan's, and one that needs data cannot be followed here. Without
+    one it is rounding to nearest, and where many codes are others, that was not the method.
+    """
+    method = weight.item.scheme.method if explanation.given else ABSMAX
+    if method not in DATA_FREE:
+        return ""
     try:
-        made = absmax(explanation.view, weight)
+        made = by_method(explanation.view, weight, method)
     except QuantizationError:
         return ""
     found = deviation(made, weight.quantized)
+    few = found.codes <= max(1, weight.quantized.codes.size // 100)
+    few = few and found.scales <= max(1, weight.quantized.scale.size // 100)
+    if not (few or explanation.given):
+        return ""
     parts = []
     if found.codes:
         parts.append(f"{plural(found.codes, 'code')}")

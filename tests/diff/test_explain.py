@@ -216,3 +216,30 @@ def test_a_scale_per_group_is_recognized() -> None:
     (change,) = diff_graphs(old, Graph.parse(result.graph.to_bytes())).changes
     assert change.explained_by == "w"
     assert "per group of 32 along axis 0" in change.message
+
+
+@pytest.mark.parametrize("method", ["mse", "squant"])
+def test_other_methods(method: str) -> None:
+    """Codes of another method are explained, with the plan and without; a wrong plan is found."""
+    old = model()
+    new = Graph.parse(graphwq.quantize(old, 4, method=method).graph.to_bytes())
+    plan = graphwq.plan(old, 4, method=method)
+    for given in (None, plan):
+        diff = document(diff_graphs(old, new, given), "a", "b")
+        assert diff.unexplained == ()
+    wrong = document(diff_graphs(old, new, graphwq.plan(old, 4)), "a", "b")
+    assert {item.kind.value for item in wrong.unexplained} == {"plan_not_followed"}
+
+
+def test_a_scale_that_was_doubled_is_told() -> None:
+    """One channel of a quantized weight that has twice its scale."""
+    old = model()
+    new = quantized(old, 8)
+    _, scale = stored_constants(new)
+
+    def larger(values: np.ndarray) -> None:
+        values[2] *= 2
+
+    changes = diff_graphs(old, edited(new, with_values(scale, larger))).changes
+    (change,) = find(changes, "weight_quantized", "conv1/weights")
+    assert "1 scale other than rounding to nearest gives" in change.message
