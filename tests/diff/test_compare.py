@@ -259,11 +259,11 @@ def test_functions_added_and_removed() -> None:
 def test_outputs_that_swapped_their_ops_keep_their_names() -> None:
     """Nothing uses an output: its name says which it is, not its op."""
     graphs = []
-    for first, second, seed in (("Relu", "Tanh", 1), ("Tanh", "Relu", 2)):
+    for first, second, seed in (("Sigmoid", "Tanh", 1), ("Tanh", "Sigmoid", 2)):
         b = GraphBuilder()
-        for name, op in (("a", first), ("b", second)):
-            b.op(name, op, [b.const(f"{name}/value", random_weight((9,), seed))])
+        value = b.const("value", random_weight((9,), seed))
+        b.op("a", first, [value])
+        b.op("b", second, [value])
         graphs.append(b.graph())
-    changes = diff_graphs(*graphs).changes
-    assert {item.kind.value for item in changes} == {"op_changed", "value_changed"}
-    assert not find(changes, "node_renamed")
+    kinds = sorted(item.kind.value for item in diff_graphs(*graphs).changes)
+    assert kinds == ["op_changed", "op_changed", "value_changed"]

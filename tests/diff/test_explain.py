@@ -243,3 +243,14 @@ def test_a_scale_that_was_doubled_is_told() -> None:
     changes = diff_graphs(old, edited(new, with_values(scale, larger))).changes
     (change,) = find(changes, "weight_quantized", "conv1/weights")
     assert "1 scale other than rounding to nearest gives" in change.message
+
+
+def test_what_the_plan_does_not_do_to_its_own_node_is_unexplained() -> None:
+    """A control input on the node that carries a weight's name: the weight does not explain it."""
+    old = model()
+
+    def wait(proto: Any) -> None:
+        node_of(proto, "conv1/weights").input.append("^conv1/bias")
+
+    diff = document(diff_graphs(old, edited(quantized(old, 8), wait)), "old", "new")
+    assert find(diff.unexplained, "control_input_changed", "conv1/weights")

@@ -204,3 +204,17 @@ def test_the_digest_of_fixtures(fixtures: Path) -> None:
     data = as_json(made(graph, graph))
     assert data["old"]["digest"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert data["changes"] == []
+
+
+@pytest.mark.parametrize(("before", "after"), [(200, 150), (150, 200), (100, 100)])
+def test_a_splice_never_takes_a_byte_twice(before: int, after: int) -> None:
+    """Long runs of one byte: what the start shares the end cannot share again."""
+    from builders import GraphBuilder
+
+    graphs = []
+    for count in (before, after):
+        b = GraphBuilder()
+        b.op("y", "Op", [], k="a" * count)
+        graphs.append(b.graph())
+    patch = make_patch(graphs[0], graphs[1], {})
+    assert apply(graphs[0], patch).to_bytes() == graphs[1].to_bytes()
