@@ -108,6 +108,7 @@ def test_snappy_by_hand() -> None:
         b"\x09\x10abcde\x02\x05",
         b"\xff\xff\xff\xff\x0f\x00a",
         b"\x05\xf0",
+        b"\x07\x10abcde" + bytes([2 | (2 - 1) << 2, 8, 0]),
     ],
 )
 def test_broken_snappy(data: bytes) -> None:

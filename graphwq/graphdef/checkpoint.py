@@ -103,10 +103,7 @@ def latest(folder: Path) -> Optional[Path]:
     if match is None:
         return None
     named = Path(match.group(1).decode("utf-8", "replace"))
-    for candidate in (folder / named, folder / named.name):
-        if exists(candidate):
-            return candidate
-    return folder / named.name
+    return folder / named if exists(folder / named) else folder / named.name
 
 
 def _beside(prefix: Path, suffix: str) -> Path:
