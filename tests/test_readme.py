@@ -30,9 +30,10 @@ def _blocks(program: str) -> Dict[str, Any]:
     """The console blocks of one program as parameters of a test."""
     chosen = [block for block in _console_blocks() if block[0].startswith(program)]
     runs = [" verify " in command and "--static" not in command for command, _ in chosen]
+    converts = [" mnn " in command for command, _ in chosen]
     marked = [
-        pytest.param(*block, marks=[pytest.mark.tf] if tf else [])
-        for block, tf in zip(chosen, runs)
+        pytest.param(*block, marks=[pytest.mark.tf] * tf + [pytest.mark.mnn] * mnn)
+        for block, tf, mnn in zip(chosen, runs, converts)
     ]
     return {"argvalues": marked, "ids": [" ".join(block[0].split()[:3]) for block in chosen]}
 
