@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Tuple
 
-from graphwq.diff.change import Change, Severity
+from graphwq.diff.change import Change, Kind, Severity
 from graphwq.diff.compare import diff_by_name
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
@@ -18,6 +18,16 @@ from graphwq.rewrite.recover import Recovered
 from graphwq.survey.sites import qualified
 from graphwq.survey.view import View
 from graphwq.verify.problem import STRUCTURE, Problem
+
+
+#: Harmless to whoever runs the graph, but no rewrite of ours does it.
+_NOT_ASKED_FOR = (
+    Kind.NODE_ADDED,
+    Kind.NODE_REMOVED,
+    Kind.OUTPUT_ADDED,
+    Kind.FUNCTION_ADDED,
+    Kind.FUNCTION_REMOVED,
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ def check_structure(
     problems.extend(
         Problem(STRUCTURE, change.kind.value, change.path, change.message)
         for change in changes
-        if change.severity is not Severity.BENIGN
+        if change.severity is not Severity.BENIGN or change.kind in _NOT_ASKED_FOR
     )
     compared = sum(len(scope.nodes) for scope in candidate.scopes)
     if not compared:

@@ -186,7 +186,7 @@ def test_bad_feeds_and_outputs() -> None:
         ({"x:0": good[:, :5]}, "shape"),
         ({"x:0": np.array([["a"]])}, "x:0"),
         ({"w:0": random_weight((64, 50))}, "leave out 'x:0'"),
-        ({}, "no array"),
+        ({}, "leave out 'x:0'"),
     ):
         with pytest.raises(InputError, match=words):
             graphwq.verify(graph, made, inputs=inputs)
