@@ -19,7 +19,6 @@ from graphwq.survey.sites import qualified
 from graphwq.survey.view import View
 from graphwq.verify.problem import STRUCTURE, Problem
 
-
 #: Harmless to whoever runs the graph, but no rewrite of ours does it.
 _NOT_ASKED_FOR = (
     Kind.NODE_ADDED,
