@@ -26,7 +26,7 @@ from graphwq.verify.interface import Interface, find_interface
 
 #: Seed and number of made-up inputs that decide between methods; never calibrated on.
 _HELD_OUT_SEED = 7919
-_HELD_OUT = 4
+_HELD_OUT = 8
 #: dB that calibrated codes must gain at the outputs on them; made-up inputs are no proof.
 _LEAST_GAIN = 1.0
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional, Sequence, Tuple, Union
+
+import numpy as np
 
 from graphwq.calibrate.batchnorm import by_batch
 from graphwq.errors import InputError
@@ -20,6 +23,8 @@ _SIDE = 128
 #: Rows in a batch at most, and pixels in all of them: small images are batched, large ones not.
 _ROWS = 64
 _PIXELS = 1 << 14
+#: After so many images ``synthesize`` begins anew with its ranges and grains.
+_ROUND = 4
 
 
 def calibration_inputs(
@@ -55,18 +60,35 @@ def calibration_inputs(
     for attempt in _attempts(view, placeholders, tensors):
         try:
             feeds = synthesize(view.main, placeholders, tensors, seed, samples, attempt)
+            feeds = with_other_ranges(feeds)
             runner.run(tensors, feeds.samples[0])
         except InputError:
             continue
         return feeds
-    return find_feeds(runner, view.main, placeholders, tensors, seed, samples)
+    return with_other_ranges(find_feeds(runner, view.main, placeholders, tensors, seed, samples))
 
 
-def _check(feeds: Feeds) -> None:
-    for sample in feeds.samples:
-        for name, value in sample.items():
-            if value.size == 0:
-                raise InputError(f"{name}: the feed is empty, nothing can be calibrated on it")
+def with_other_ranges(feeds: Feeds) -> Feeds:
+    """Made-up images, every second four of them with their ranges exchanged.
+
+    ``synthesize`` ties the grain of an image to its range: 0..1 for the grains 1 and 2, -1..1 for
+    4, 0..255 for 8. Nobody knows which range a graph was trained on, so fine grain has to be seen
+    in 0..255 as well, and coarse grain in 0..1 and -1..1.
+    """
+    samples = tuple(
+        {name: _exchanged(value, number) for name, value in sample.items()}
+        for number, sample in enumerate(feeds.samples)
+    )
+    return replace(feeds, samples=samples)
+
+
+def _exchanged(value: np.ndarray, number: int) -> np.ndarray:
+    kind = number % _ROUND
+    is_image = value.ndim in (3, 4) and value.dtype.kind == "f" and min(value.shape[-3:-1]) >= 8
+    if not is_image or number // _ROUND % 2 == 0:
+        return value
+    factor, offset = ((255.0, 0.0), (255.0, 0.0), (0.5, 0.5), (1 / 127.5, -1.0))[kind]
+    return np.asarray(value * factor + offset, value.dtype)
 
 
 def _attempts(
