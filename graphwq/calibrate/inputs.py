@@ -23,6 +23,8 @@ _SIDE = 128
 #: Rows in a batch at most, and pixels in all of them: small images are batched, large ones not.
 _ROWS = 64
 _PIXELS = 1 << 14
+#: Smaller images are not calibrated on.
+_LEAST_SIDE = 4
 #: After so many images ``synthesize`` begins anew with its ranges and grains.
 _ROUND = 4
 
@@ -65,7 +67,9 @@ def calibration_inputs(
         except InputError:
             continue
         return feeds
-    return with_other_ranges(find_feeds(runner, view.main, placeholders, tensors, seed, samples))
+    feeds = find_feeds(runner, view.main, placeholders, tensors, seed, samples)
+    _check_size(feeds)
+    return with_other_ranges(feeds)
 
 
 def with_other_ranges(feeds: Feeds) -> Feeds:
@@ -89,6 +93,23 @@ def _exchanged(value: np.ndarray, number: int) -> np.ndarray:
         return value
     factor, offset = ((255.0, 0.0), (255.0, 0.0), (0.5, 0.5), (1 / 127.5, -1.0))[kind]
     return np.asarray(value * factor + offset, value.dtype)
+
+
+def _check(feeds: Feeds) -> None:
+    for sample in feeds.samples:
+        for name, value in sample.items():
+            if value.size == 0:
+                raise InputError(f"{name}: the feed is empty, nothing can be calibrated on it")
+
+
+def _check_size(feeds: Feeds) -> None:
+    """Images of a few pixels say nothing of what convolutions see."""
+    for name, value in feeds.samples[0].items():
+        if value.ndim == 4 and value.dtype.kind == "f" and max(value.shape[1:3]) < _LEAST_SIDE:
+            raise InputError(
+                f"no made-up input of {_LEAST_SIDE} pixels or more was found for {name} on which "
+                "the graph runs: give inputs with --calibration"
+            )
 
 
 def _attempts(

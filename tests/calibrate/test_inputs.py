@@ -72,6 +72,16 @@ def test_other_ranges_leave_vectors_and_whole_numbers_alone() -> None:
         assert all(np.array_equal(changed[name], sample[name]) for name in sample)
 
 
+def test_images_of_one_pixel_are_no_evidence() -> None:
+    """Two inputs of unrelated sizes: what runs are single pixels, and they are refused."""
+    b = GraphBuilder()
+    x, half = b.placeholder("x", [-1, -1, -1, 3]), b.placeholder("half", [-1, -1, -1, 4])
+    y = b.conv("conv", x, b.const("w", random_weight((3, 3, 3, 4))), stride=2)
+    b.op("y", "Add", [y, half])
+    with pytest.raises(InputError, match="give inputs with --calibration"):
+        _inputs(b.graph())
+
+
 def test_the_same_seed_gives_the_same_inputs() -> None:
     """And another seed others."""
     graph = _network([-1, 32, 32, 3])
