@@ -10,13 +10,12 @@ from typing import Any, Dict, List, Optional, Tuple
 from graphwq import text
 from graphwq.cli import output, sources
 from graphwq.cli.about import about
-from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.mapping import release
 from graphwq.quant.grid import Grid, detect
 from graphwq.rewrite.decode import StoredWeight, stored_weights
 from graphwq.survey.locate import locate_in
-from graphwq.survey.sites import Source, Survey, WeightSite, qualified
+from graphwq.survey.sites import Source, Survey, WeightSite
 from graphwq.survey.view import View, build
 
 
@@ -32,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     graph = sources.load(arguments).graph
     with about(arguments.graph):
         view = build(graph)
-        problems = _problems(view)
+        problems = view.problems()
         survey = locate_in(view)
         grids = {site.weight: _grid(view, site) for site in survey.sites}
         stored = stored_weights(view)
@@ -43,21 +42,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(arguments.graph, graph, survey, grids, stored)
     return 0
-
-
-def _problems(view: View) -> List[str]:
-    """What keeps a runtime from loading the graph; a survey is possible all the same."""
-    found = [
-        f"node {qualified(name, node)!r} has input {missing!r}, but no such node exists"
-        for name, scope in view.scopes.items()
-        for node, missing in scope.dangling
-    ]
-    for scope in view.scopes.values():
-        try:
-            scope.topological_order()
-        except InputError as error:
-            found.append(str(error))
-    return found
 
 
 def _grid(view: View, site: WeightSite) -> Optional[Grid]:

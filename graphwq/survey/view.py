@@ -152,6 +152,23 @@ class View:
                 if constant.op == "Const":
                     constant.tensor()
 
+    def problems(self) -> List[str]:
+        """What keeps a runtime from loading the graph: inputs that do not exist, and cycles.
+
+        ``check`` refuses such a graph; surveyed and compared it can be all the same.
+        """
+        found = [
+            f"node {qualified(name, node)!r} has input {missing!r}, but no such node exists"
+            for name, scope in self.scopes.items()
+            for node, missing in scope.dangling
+        ]
+        for scope in self.scopes.values():
+            try:
+                scope.topological_order()
+            except InputError as error:
+                found.append(str(error))
+        return found
+
     def callers(self, function: str) -> Iterator[Tuple[str, Node]]:
         """The nodes that call a function, with the names of their scopes."""
         for name, view in self.scopes.items():

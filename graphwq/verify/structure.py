@@ -15,7 +15,6 @@ from graphwq.diff.compare import diff_by_name
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.rewrite.recover import Recovered
-from graphwq.survey.sites import qualified
 from graphwq.survey.view import View
 from graphwq.verify.problem import STRUCTURE, Problem
 
@@ -106,19 +105,14 @@ def check_structure(
 
 def broken(view: View) -> List[str]:
     """The invariants that a graph breaks: inputs that do not exist, cycles, damaged constants."""
-    found = [
-        f"node {qualified(name, node)!r} has input {missing!r}, but no such node exists"
-        for name, scope in view.scopes.items()
-        for node, missing in scope.dangling
-    ]
+    found = view.problems()
     for scope in view.scopes.values():
-        try:
-            scope.topological_order()
-            for node in scope.scope.nodes:
+        for node in scope.scope.nodes:
+            try:
                 if node.op == "Const":
                     node.tensor()
-        except InputError as error:
-            found.append(str(error))
+            except InputError as error:
+                found.append(str(error))
     return found
 
 
