@@ -1,12 +1,11 @@
 """Feeds for a comparison: from an .npz, or seeded noise in the shapes of the placeholders.
 
-To be replaced by ``graphwq.verify.feeds`` where that does the same: ``seeded`` is the only function
-that ``convert.py`` uses when no feeds are given, ``read`` the only one when they are.
+Simpler than those of ``graphwq.verify``: MNN takes one sample of fixed shapes, and its answers are
+needed even where a batch of one is all that the graph's shapes tell.
 """
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional
 
@@ -18,6 +17,7 @@ from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.node import Node, attr_of_type
 from graphwq.mnn.operand import Operands
 from graphwq.survey.view import build
+from graphwq.verify.npz import read_npz
 
 Feeds = Dict[str, np.ndarray]
 
@@ -30,11 +30,7 @@ def read(path: Path, graph: Graph) -> Feeds:
     Raises:
         InputError: not an .npz, or an array is named after no tensor of the graph.
     """
-    try:
-        with np.load(str(path), allow_pickle=False) as data:
-            feeds = {_tensor(key): data[key] for key in data.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"cannot read the feeds in {path}: {error}") from error
+    feeds = {_tensor(key): array for key, array in read_npz(path).items()}
     names = {node.name for node in graph.nodes}
     used = {key: value for key, value in feeds.items() if key.rpartition(":")[0] in names}
     if not used:
