@@ -54,6 +54,22 @@ def test_a_correction_that_does_not_hold_is_left_out() -> None:
     assert math.isinf(best_ridge(halves, random.randn(40)))
 
 
+def test_both_halves_judge_and_are_judged() -> None:
+    """Exchanging the halves changes nothing, whichever ridge wins; not all seeds have one winner."""
+    winners = set()
+    for seed in range(40):
+        random = np.random.RandomState(seed)
+        halves = []
+        for count in (6, 14):
+            originals = random.randn(count, 10)
+            halves.append(_half(originals + 0.4 * random.randn(count, 10), originals))
+        weight = random.randn(40)
+        found = best_ridge(halves, weight)
+        assert best_ridge(halves[::-1], weight) == found
+        winners.add(found)
+    assert len(winners) > 1
+
+
 def test_one_half_gives_a_ridge_in_the_middle() -> None:
     """Without anything to judge by, neither extreme."""
     halves, weight = _halves(0.1, 50)
