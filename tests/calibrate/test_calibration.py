@@ -29,6 +29,8 @@ from graphwq.verify.weights import check_weights
 
 pytestmark = pytest.mark.tf
 
+_W = random_weight((30, 40), 3)
+
 
 def dense(weight: np.ndarray, strange: bool = False) -> Graph:
     """x -> MatMul(w) -> y, perhaps behind an op that TensorFlow does not know."""
@@ -110,14 +112,32 @@ def test_recurrent_weights_and_tables_fall_back_with_a_reason(fixtures: Path) ->
 
 
 def test_a_pruned_weight_keeps_its_zeros() -> None:
-    """Half of the values are zeros before and after, although the target is corrected."""
+    """Half of the values are zeros before and after, also where inputs are alike and 2 bits few."""
     weight = random_weight((40, 24)).copy()
     weight[np.random.RandomState(1).uniform(size=weight.shape) < 0.5] = 0
     reference = dense(weight)
-    made = quantize_calibrated(reference, Options(bits=4, keep_larger=True))
+    random = np.random.RandomState(2)
+    inputs = random.randn(500, 4) @ random.randn(4, 40) + 0.1 * random.randn(500, 40)
+    made = _with_file(
+        reference, Options(bits=2, keep_larger=True), {"x:0": inputs.astype(np.float32)}
+    )
     (codes,) = made.result.quantized.values()
     assert made.outcomes[0].method == "gptq"
     assert not codes.codes[weight == 0].any()
+
+
+def test_each_layer_sees_the_quantized_layers_before_it() -> None:
+    """What is said of the last layer is the SQNR of the graph's output, measured on its own."""
+    b = GraphBuilder()
+    h = b.op("h", "Relu", [b.matmul("a", b.placeholder("x", [-1, 30]), b.const("w", _W))])
+    b.matmul("y", h, b.const("v", random_weight((40, 20), 4)))
+    reference = b.graph()
+    inputs = np.random.RandomState(5).randn(600, 30).astype(np.float32)
+    options = Options(bits=2, keep_larger=True, storage="bake")
+    made = _with_file(reference, options, {"x:0": inputs})
+    told = {outcome.weight: outcome.sqnr_db for outcome in made.outcomes}
+    measured = _sqnr(reference, made.result.graph, {"x:0": inputs}, "y:0")
+    assert told["v"] == pytest.approx(measured, abs=0.05)
 
 
 def test_dead_inputs_and_dead_channels() -> None:

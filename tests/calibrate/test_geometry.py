@@ -148,16 +148,19 @@ def test_a_split_weight_is_found_in_its_pieces() -> None:
     """A grouped convolution: each piece meets its own inputs, all values are covered once."""
 
     def make(tf: Any) -> None:
-        x = tf.placeholder(tf.float32, (1, 5, 5, 4), name="x")
-        w = tf.constant(_random(1, 3, 3, 2, 6), name="w")
+        x = tf.placeholder(tf.float32, (1, 5, 5, 32), name="x")
+        w = tf.constant(_random(1, 3, 3, 16, 24), name="w")
         pieces = zip(tf.split(x, 2, 3), tf.split(w, 2, 3))
         tf.concat([tf.nn.conv2d(a, b, [1, 1, 1, 1], "SAME") for a, b in pieces], 3, name="y")
 
     layer = _layer(_graph(make))
     assert len(layer.uses) == 2
     together = np.concatenate([use.index.reshape(-1) for use in layer.uses])
-    assert sorted(together) == list(range(3 * 3 * 2 * 6))
-    assert {tuple(np.unique(use.index % 6)) for use in layer.uses} == {(0, 1, 2), (3, 4, 5)}
+    assert sorted(together) == list(range(3 * 3 * 16 * 24))
+    channels = {tuple(np.unique(use.index % 24)) for use in layer.uses}
+    assert channels == {tuple(range(12)), tuple(range(12, 24))}
+    for use in layer.uses:  # the columns of a row are the same inputs for every row
+        assert (use.index[0] // 24 == use.index[0, 0] // 24).all()
 
 
 def test_conv1d_goes_through_its_reshape() -> None:
