@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict
 
@@ -248,6 +249,9 @@ def test_a_saved_plan_gives_the_same_file(
     made = graphwq.Plan.loads(plan.read_text())
     assert made.calibration is not None
     assert (made.calibration.samples, made.calibration.seed) == (3, 5)
+    changed = replace(made, calibration=replace(made.calibration, digest="0" * 64))
+    with pytest.raises(InputError, match="not those of the plan"):
+        carry_out_plan(graphwq.load(source), changed)
     other = carry_out_plan(graphwq.load(source), made)
     assert other.result.graph.to_bytes() == one.read_bytes()
 
