@@ -13,7 +13,8 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "graphwq" / "__init__.py").
 # Ranges and their reasons: TensorFlow 1.15.3 exists for Python 3.7 only and needs protobuf < 3.21
 # (its generated code) and numpy < 2. tensorboard carries the GraphDef protos, so that the core
 # needs no TensorFlow; 1.15 comes with TensorFlow, later ones serve Python 3.8 and up. rich draws
-# tables and progress bars, jinja2 fills the HTML pages.
+# tables and progress bars, jinja2 fills the HTML pages; threadpoolctl keeps calibration independent
+# of the number of BLAS threads.
 CORE = [
     "numpy>=1.16",
     "networkx>=2.4",
@@ -23,7 +24,10 @@ CORE = [
     "rich>=12",
     "jinja2>=2.11",
 ]
-TENSORFLOW = ["tensorflow==1.15.3; python_version<'3.8'"]
+TENSORFLOW = [
+    "tensorflow==1.15.3; python_version<'3.8'",
+    "threadpoolctl>=2; python_version<'3.8'",
+]
 TEST = ["pytest>=7", "pytest-xdist>=3", "hypothesis>=6", "jsonschema>=3"]
 MNN = ["MNN==3.6.0"]
 DEV = [
