@@ -173,7 +173,7 @@ def _with_file(reference: Graph, options: Options, feeds: Dict[str, np.ndarray])
     ("feeds", "message"),
     [
         ({"nowhere:0": np.ones((2, 40), np.float32)}, "no tensor"),
-        ({}, "no array"),
+        ({}, "leave out 'x:0'"),
         ({"x:0": np.ones((2, 41), np.float32)}, "shape"),
         ({"x:0": np.ones((0, 40), np.float32)}, "empty"),
     ],
