@@ -11,6 +11,9 @@ from graphwq.quant.grid import as_groups
 from graphwq.quant.quantize import kept_axes, scale_shape
 from graphwq.quant.scheme import PerChannel, PerGroup, QuantizedTensor, QuantScheme
 
+#: Values of a group on which a scale is tried before all of them.
+_PROBE = 64
+
 _Pair = Tuple[np.ndarray, np.ndarray]
 
 
@@ -51,22 +54,34 @@ def _per_channel(values: np.ndarray, scheme: QuantScheme, at_top: bool) -> Optio
     scale = np.ones(len(groups), np.float32)
     codes = np.zeros(groups.shape, np.int8)
     absmax = np.abs(groups).max(1)
+    if not np.isfinite(absmax).all():
+        return None
     pending = np.flatnonzero(absmax)
     for guess in _guesses(absmax, scheme.max_code, at_top):
         if not len(pending):
             break
-        step = guess[pending]
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            near = np.rint(groups[pending] / step[:, None]).astype(np.float32)
-            exact = (near * step[:, None] == groups[pending]).all(1) & (step > 0)
-        scale[pending[exact]] = step[exact]
-        codes[pending[exact]] = near[exact].astype(np.int8)
-        pending = pending[~exact]
+        likely = pending[_exact(groups[pending, :_PROBE], guess[pending])[1]]
+        if len(likely) == len(groups):  # nearly always, at the first guess
+            near, exact = _exact(groups, guess)
+        else:
+            near, exact = _exact(groups[likely], guess[likely])
+        found = likely[exact]
+        scale[found] = guess[found]
+        codes[found] = near[exact]
+        pending = np.setdiff1d(pending, found, assume_unique=True)
     if len(pending):
         return None
     return as_weight(codes, values.shape, kept), scale.reshape(
         scale_shape(values.shape, scheme.granularity)
     )
+
+
+def _exact(groups: np.ndarray, step: np.ndarray) -> _Pair:
+    """The nearest codes of each group, and whether they give its values bit for bit."""
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        near = np.rint(groups / step[:, None]).astype(np.float32, copy=False)
+        exact = (near * step[:, None] == groups).all(1) & (step > 0)
+        return near.astype(np.int8), exact
 
 
 def _guesses(absmax: np.ndarray, top: int, at_top: bool) -> Iterator[np.ndarray]:

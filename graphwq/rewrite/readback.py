@@ -35,6 +35,7 @@ from graphwq.survey.view import ScopeView, View
 
 #: Values of a weight with one scale on which a scheme is tried.
 _PROBE_VALUES = 4096
+_FEW_BYTES = 4096
 #: Lengths of scales, the usual one first.
 _SCALE_BITS = (FLOAT32_BITS, 16, 15, 14, 13)
 _ANY_SCALE = (FLOAT32_BITS,)
@@ -95,15 +96,22 @@ def _baked(old: Node, new: Node, site: WeightSite, item: Optional[PlanItem]) -> 
     if (after.shape, after.dtype) != (before.shape, before.dtype):
         return None
     floats, values = before.numpy(), after.numpy()
-    if item is None and (old.raw == new.raw or floats.tobytes() == values.tobytes()):
+    if item is None and _same_bits(floats, values):
         return None
-    if not (np.isfinite(values).all() and np.isfinite(floats).all()):
+    if not floats.size or not np.isfinite(np.abs(floats).max()):
         return None
     scheme = item.scheme if item is not None else _baked_scheme(floats, values, site)
     quantized = None if scheme is None else _on_scheme(floats, values, scheme)
     if scheme is None or quantized is None:
         return None
     return Found(item or PlanItem(site.weight, BAKE, scheme, scheme.num_bits), quantized, None)
+
+
+def _same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays of one dtype and shape hold the same bytes; most differ early."""
+    left, right = (np.ascontiguousarray(item).reshape(-1).view(np.uint8) for item in (one, other))
+    some = slice(0, _FEW_BYTES)
+    return np.array_equal(left[some], right[some]) and np.array_equal(left, right)
 
 
 def _baked_scheme(
