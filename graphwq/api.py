@@ -8,9 +8,16 @@ from typing import Any, Optional, Union
 
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.source import load
+from graphwq.rewrite.draft import Draft
 from graphwq.rewrite.plan import Plan
 from graphwq.rewrite.planner import Options, make_plan, plan_survey
-from graphwq.rewrite.run import Progress, RewriteResult, rewrite, rewrite_surveyed
+from graphwq.rewrite.run import (
+    Progress,
+    RewriteResult,
+    draft_surveyed,
+    rewrite,
+    rewrite_surveyed,
+)
 from graphwq.survey.locate import locate_in
 from graphwq.survey.view import build
 
@@ -79,6 +86,14 @@ def quantize_with(
     survey = locate_in(view)
     made = plan_survey(view, survey, options, None)
     return rewrite_surveyed(graph, view, survey.sites, made, progress, keep_codes)
+
+
+def draft_with(graph: Graph, options: Options) -> Draft:
+    """Like ``quantize_with``; the values are computed when ``rewrite.run.write`` writes them."""
+    view = build(graph)
+    view.check()
+    survey = locate_in(view)
+    return draft_surveyed(graph, view, survey.sites, plan_survey(view, survey, options, None))
 
 
 def with_storage(plan: Plan, storage: Optional[str]) -> Plan:

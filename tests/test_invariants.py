@@ -108,12 +108,12 @@ def test_a_real_rewrite_passes() -> None:
 
 def test_quantize_checks_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rewrite that loses a node ends in an InvariantError instead of a graph."""
-    from graphwq.rewrite import run
+    from graphwq.rewrite import draft
 
     def broken(graph: Graph, edits: Any) -> Graph:
         return _without("x")(apply(graph, edits))
 
-    monkeypatch.setattr(run, "apply", broken)
+    monkeypatch.setattr(draft, "apply", broken)
     with pytest.raises(InvariantError) as caught:
         graphwq.quantize(dense(64, 64))
     assert caught.value.exit_code == 70

@@ -332,19 +332,19 @@ def test_real_sizes(make: Any, size: int, cut: bool) -> None:
     assert all(0 < channels * size * 4 < 10 * 1024 * 1024 for channels in sizes)
 
 
-def test_pieces_are_contiguous() -> None:
-    """Codes of a piece are written as they are: they must be contiguous."""
+def test_pieces_are_slices() -> None:
+    """The pieces of a weight make up the whole, each with its own part of the scale."""
     from graphwq.quant.quantize import quantize
 
     weight = np.arange(60, dtype=np.float32).reshape(5, 12)
     whole = quantize(weight, QuantScheme(8, PerChannel((1,))))
     for axis, sizes in ((1, (5, 5, 2)), (0, (4, 1))):
-        parts = split.pieces(whole, Split(axis, sizes))
-        assert all(part is not None and part.codes.flags.c_contiguous for part in parts)
-        codes = np.concatenate([part.codes for part in parts if part is not None], axis)
+        begins = np.cumsum((0, *sizes))
+        parts = [split.piece(whole, axis, int(b), size) for b, size in zip(begins, sizes)]
+        codes = np.concatenate([part.codes for part in parts], axis)
         assert np.array_equal(codes, whole.codes)
         for part in parts:
-            assert part is not None
+            assert np.shares_memory(part.codes, whole.codes)
             assert part.scale.shape == ((1, part.codes.shape[1]) if axis == 1 else (1, 12))
 
 

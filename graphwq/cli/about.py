@@ -10,11 +10,11 @@ from graphwq.errors import InputError, QuantizationError, UnsupportedError
 
 
 @contextmanager
-def about(path: Path) -> Iterator[None]:
-    """Put the path in front of an error that does not name it."""
+def about(path: Path, *others: Path) -> Iterator[None]:
+    """Put the path in front of an error that names neither it nor one of the others."""
     try:
         yield
     except (InputError, QuantizationError, UnsupportedError) as error:
-        if str(path) in str(error):
+        if any(str(named) in str(error) for named in (path, *others)):
             raise
         raise type(error)(f"{path}: {error}") from error

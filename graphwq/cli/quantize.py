@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional, Union
 
 from graphwq import api, text
 from graphwq.cli import calibrated, options, output, sources
 from graphwq.cli.about import about
 from graphwq.graphdef.atomic import check_output, write_atomically
+from graphwq.graphdef.graph import Graph
 from graphwq.rewrite.plan import Plan
-from graphwq.rewrite.run import RewriteResult, WeightResult
+from graphwq.rewrite.planner import Options
+from graphwq.rewrite.run import Progress, RewriteResult, WeightResult, Written, draft, write
 
 if TYPE_CHECKING:
     from graphwq.calibration import Calibrated
+
+Result = Union[RewriteResult, Written]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,17 +51,16 @@ def run(arguments: argparse.Namespace) -> int:
     opened = sources.load(arguments, output=arguments.output)
     graph = opened.graph
     made: Optional[Calibrated] = None
-    with about(arguments.graph), output.progress("quantizing") as step:
+    result: Result
+    with output.progress("quantizing") as step:
         if measured:
-            made = calibrated.run(arguments, graph, wishes, plan, step)
+            with about(arguments.graph):
+                made = calibrated.run(arguments, graph, wishes, plan, step)
             result = made.result
-        elif plan is None:
-            result = api.quantize_with(graph, wishes, step, keep_codes=False)
+            after = made.result.save(arguments.output, arguments.force)
         else:
-            result = api.quantize(
-                graph, storage=arguments.storage, plan=plan, progress=step, keep_codes=False
-            )
-    after = result.save(arguments.output, arguments.force)
+            result = _quantize(arguments, graph, wishes, plan, step)
+            after = result.nbytes
     if arguments.save_plan is not None:
         plan_of = Plan(None, tuple(w.item for w in result.weights), result.skips)
         final = replace(made.plan if made is not None else plan_of, graph_digest=graph.digest)
@@ -73,8 +76,24 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _quantize(
+    arguments: argparse.Namespace,
+    graph: Graph,
+    wishes: Options,
+    plan: Optional[Plan],
+    step: Optional[Progress],
+) -> Written:
+    """Quantize straight into the file."""
+    with about(arguments.graph, arguments.output):
+        if plan is None:
+            drafted = api.draft_with(graph, wishes)
+        else:
+            drafted = draft(graph, api.with_storage(plan, arguments.storage))
+        return write(drafted, arguments.output, arguments.force, step)
+
+
 def _to_json(
-    arguments: argparse.Namespace, result: RewriteResult, before: int, after: int
+    arguments: argparse.Namespace, result: Result, before: int, after: int
 ) -> Dict[str, Any]:
     return {
         "input": str(arguments.graph),
@@ -88,7 +107,7 @@ def _to_json(
     }
 
 
-def _print(arguments: argparse.Namespace, result: RewriteResult, before: int, after: int) -> None:
+def _print(arguments: argparse.Namespace, result: Result, before: int, after: int) -> None:
     if result.weights:
         columns = ("weight", "bits>", "storage", "SQNR dB>", "max error>", "before>", "after>")
         rows = [_row(weight) for weight in result.weights]

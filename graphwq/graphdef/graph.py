@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from graphwq.errors import InputError
+from graphwq.graphdef.later import Later
 from graphwq.graphdef.mapping import pieces
 from graphwq.graphdef.node import Node, parse_node
 from graphwq.graphdef.wire import (
@@ -81,6 +82,8 @@ class Scope:
 
 
 Item = Union[Node, Library, memoryview]
+#: A piece of a serialized graph.
+Part = Union[Buffer, Later]
 
 
 @dataclass(frozen=True)
@@ -130,15 +133,20 @@ class Graph:
     @property
     def nbytes(self) -> int:
         """Bytes of the serialized graph."""
-        return sum(memoryview(chunk).nbytes for chunk in self.chunks())
+        return sum(map(_nbytes, self.parts()))
 
     def chunks(self) -> Iterator[Buffer]:
-        """The serialized graph in pieces, none of them copied."""
+        """The serialized graph in pieces, none of them copied; values not yet there are made."""
+        for part in self.parts():
+            yield part.read() if isinstance(part, Later) else part
+
+    def parts(self) -> Iterator[Part]:
+        """Like ``chunks``, but values that are not there yet are not made."""
         for item in self.layout:
             if isinstance(item, Node):
-                yield from node_chunks(item, _GRAPH_NODE)
+                yield from _node_parts(item, _GRAPH_NODE)
             elif isinstance(item, Library):
-                yield from _library_chunks(item)
+                yield from _library_parts(item)
             else:
                 yield item
 
@@ -200,7 +208,11 @@ def parse_function(data: Buffer) -> Function:
     return replace(_parse_function(buffer, 0, len(buffer), 0), frame=None)
 
 
-def node_chunks(node: Node, number: int) -> Iterator[Buffer]:
+def _nbytes(part: Part) -> int:
+    return part.nbytes if isinstance(part, (Later, memoryview)) else len(part)
+
+
+def _node_parts(node: Node, number: int) -> Iterator[Part]:
     """A node as field ``number`` of the message around it."""
     if node.frame is not None and read_varint(node.frame, 0, len(node.frame))[0] >> 3 == number:
         yield node.frame
@@ -210,29 +222,29 @@ def node_chunks(node: Node, number: int) -> Iterator[Buffer]:
         yield node.payload
 
 
-def _framed(number: int, chunks: Sequence[Buffer]) -> Iterator[Buffer]:
-    yield header(number, sum(memoryview(chunk).nbytes for chunk in chunks))
-    yield from chunks
+def _framed(number: int, parts: Sequence[Part]) -> Iterator[Part]:
+    yield header(number, sum(map(_nbytes, parts)))
+    yield from parts
 
 
-def _function_chunks(function: Function) -> Iterator[Buffer]:
+def _function_parts(function: Function) -> Iterator[Part]:
     if function.frame is not None:
         yield function.frame
         return
-    chunks: List[Buffer] = []
+    parts: List[Part] = []
     for item in function.layout:
-        chunks.extend(node_chunks(item, _FUNCTION_NODE) if isinstance(item, Node) else (item,))
-    yield from _framed(_LIBRARY_FUNCTION, chunks)
+        parts.extend(_node_parts(item, _FUNCTION_NODE) if isinstance(item, Node) else (item,))
+    yield from _framed(_LIBRARY_FUNCTION, parts)
 
 
-def _library_chunks(library: Library) -> Iterator[Buffer]:
+def _library_parts(library: Library) -> Iterator[Part]:
     if library.frame is not None:
         yield library.frame
         return
-    chunks: List[Buffer] = []
+    parts: List[Part] = []
     for item in library.layout:
-        chunks.extend(_function_chunks(item) if isinstance(item, Function) else (item,))
-    yield from _framed(_GRAPH_LIBRARY, chunks)
+        parts.extend(_function_parts(item) if isinstance(item, Function) else (item,))
+    yield from _framed(_GRAPH_LIBRARY, parts)
 
 
 def _edited_library(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, Mapping, Optional, Tuple
+from functools import partial
+from typing import TYPE_CHECKING, Callable, Dict, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
+from graphwq.graphdef.later import Later, Payload, present
 from graphwq.graphdef.tensor import Tensor, encode_header, parse_tensor
 from graphwq.graphdef.wire import (
     LENGTH_DELIMITED,
@@ -35,6 +37,9 @@ CONTROL = -1
 
 #: The attribute of a new constant that ends in the payload.
 _PAYLOAD_KEY = "value"
+
+#: The values of a new constant: there already, made when they are written, or (None) only a size.
+Data = Union[None, np.ndarray, Callable[[], np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Node:
         name, op, inputs, device: the fields of those names, ``inputs`` as written.
         raw: the serialized NodeDef; of a node with a ``payload`` all bytes before it.
         payload: the ``tensor_content`` of a new constant, which ends the message. It is kept apart
-            so that writing does not copy it.
+            so that writing does not copy it, and need not be there before it is written.
         frame: the field as it stands in the file, tag and length included; None for a new node.
     """
 
@@ -82,7 +87,7 @@ class Node:
     inputs: Tuple[str, ...]
     device: str
     raw: Buffer
-    payload: Optional[memoryview] = None
+    payload: Optional[Payload] = None
     frame: Optional[memoryview] = None
 
     @property
@@ -110,8 +115,9 @@ class Node:
         The payload of a new constant is copied here; see ``attr_heads``.
         """
         found = self.attr_heads()
-        if self.payload is not None:
-            found[_PAYLOAD_KEY] = memoryview(b"".join((found[_PAYLOAD_KEY], self.payload)))
+        payload = present(self.payload)
+        if payload is not None:
+            found[_PAYLOAD_KEY] = memoryview(b"".join((found[_PAYLOAD_KEY], payload)))
         return found
 
     def attr_heads(self) -> Dict[str, memoryview]:
@@ -158,7 +164,7 @@ class Node:
         content = self.attr_heads().get(key)
         if content is None:
             return None
-        payload = self.payload if key == _PAYLOAD_KEY else None
+        payload = present(self.payload) if key == _PAYLOAD_KEY else None
         size = len(content) + (0 if payload is None else payload.nbytes)
         found = None
         for number, wire_type, _, value, end in fields(content, 0, size):
@@ -173,9 +179,8 @@ class Node:
 
     def to_bytes(self) -> Buffer:
         """The whole serialized NodeDef."""
-        if self.payload is None:
-            return self.raw
-        return b"".join((bytes(self.raw), self.payload))
+        payload = present(self.payload)
+        return self.raw if payload is None else b"".join((bytes(self.raw), payload))
 
 
 def parse_node(buffer: memoryview, begin: int, end: int, frame_begin: int) -> Node:
@@ -249,7 +254,7 @@ def new_const(
     name: str,
     dtype: int,
     shape: Tuple[int, ...],
-    data: Optional[np.ndarray] = None,
+    data: Data = None,
     inputs: Tuple[str, ...] = (),
     attrs: Optional[Mapping[str, Buffer]] = None,
     device: str = "",
@@ -260,8 +265,8 @@ def new_const(
         name: of the node.
         dtype: DataType of the constant.
         shape: its dimensions.
-        data: the values, any shape of the same number of elements, in numpy's type for ``dtype``;
-            None makes a node without values whose size can be asked with ``const_nbytes``.
+        data: the values, any shape of the same number of elements, in numpy's type for ``dtype``,
+            or what gives them when the node is written; None makes a node without values.
         inputs: control inputs.
         attrs: further serialized attributes; those after ``value`` in the alphabet stand before it.
         device: of the node.
@@ -269,16 +274,28 @@ def new_const(
     if data is None:
         raw = _const_head(name, dtype, shape, inputs, attrs, device)
         return Node(name, "Const", inputs, device, raw)
-    array = np.ascontiguousarray(data, dtypes.NUMPY[dtype])
-    payload = memoryview(array.reshape(-1).data).cast("B")
+    payload: Payload
+    if isinstance(data, np.ndarray):
+        payload = _bytes_of(data, dtype)
+    else:
+        payload = Later(_values_nbytes(dtype, shape), partial(_made, data, dtype))
     return const_over(name, dtype, shape, payload, inputs, attrs, device)
+
+
+def _made(make: Callable[[], np.ndarray], dtype: int) -> memoryview:
+    return _bytes_of(make(), dtype)
+
+
+def _bytes_of(values: np.ndarray, dtype: int) -> memoryview:
+    array = np.ascontiguousarray(values, dtypes.NUMPY[dtype])
+    return memoryview(array.reshape(-1).data).cast("B")
 
 
 def const_over(
     name: str,
     dtype: int,
     shape: Tuple[int, ...],
-    payload: memoryview,
+    payload: Payload,
     inputs: Tuple[str, ...] = (),
     attrs: Optional[Mapping[str, Buffer]] = None,
     device: str = "",

@@ -20,6 +20,7 @@ from typing import List, Tuple
 
 import numpy as np
 
+from graphwq.quant.blocks import BLOCK_ELEMENTS
 from graphwq.quant.scheme import check_num_bits
 
 
@@ -67,20 +68,42 @@ def planes(num_bits: int) -> Tuple[Plane, ...]:
 
 def pack(codes: np.ndarray, num_bits: int) -> Tuple[np.ndarray, ...]:
     """Pack int8 codes along the last axis: shape [..., n] -> per plane uint8 [..., nbytes(n)]."""
-    unsigned = (codes.astype(np.int16) + (1 << (num_bits - 1))).astype(np.uint8)
-    packed = []
-    for plane in planes(num_bits):
-        digits = unsigned >> np.uint8(plane.shift) & np.uint8((1 << plane.bits) - 1)
-        missing = -digits.shape[-1] % plane.per_byte
-        if missing:
-            width = [(0, 0)] * (digits.ndim - 1) + [(0, missing)]
-            digits = np.pad(digits, width, mode="constant")
-        digits = digits.reshape(digits.shape[:-1] + (-1, plane.per_byte))
-        packed_bytes = digits[..., 0].copy()
-        for index in range(1, plane.per_byte):
-            packed_bytes |= digits[..., index] << np.uint8(plane.bits * index)
-        packed.append(packed_bytes)
-    return tuple(packed)
+    return tuple(pack_plane(codes, num_bits, plane) for plane in planes(num_bits))
+
+
+def pack_plane(codes: np.ndarray, num_bits: int, plane: Plane) -> np.ndarray:
+    """One of the planes of ``pack``, made in pieces that stay in the cache."""
+    zero = 1 << (num_bits - 1)
+    missing = -codes.shape[-1] % plane.per_byte
+    if missing:
+        width = [(0, 0)] * (codes.ndim - 1) + [(0, missing)]
+        codes = np.pad(codes, width, mode="constant", constant_values=-zero)
+    flat = codes.reshape(-1).view(np.uint8)
+    packed = np.empty(flat.size // plane.per_byte, np.uint8)
+    for begin in range(0, flat.size, BLOCK_ELEMENTS):
+        digits = flat[begin : begin + BLOCK_ELEMENTS] + np.uint8(zero)
+        digits >>= np.uint8(plane.shift)
+        digits &= np.uint8((1 << plane.bits) - 1)
+        target = packed[begin // plane.per_byte :][: digits.size // plane.per_byte]
+        target[...] = _joined(digits, plane.bits)
+    return packed.reshape(codes.shape[:-1] + (-1,))
+
+
+def _joined(digits: np.ndarray, bits: int) -> np.ndarray:
+    """Neighbouring digits as bytes, in the low bits of the result; ``digits`` is overwritten.
+
+    The digits of one byte are read as one little-endian number and folded onto its lowest byte.
+    """
+    if bits == 1:
+        return np.packbits(digits, bitorder="little")
+    if bits == 2:
+        joined = digits.view("<u4")
+        joined |= joined >> np.uint32(6)
+        joined |= joined >> np.uint32(12)
+        return joined.astype(np.uint8)
+    joined = digits.view("<u2")
+    joined |= joined >> np.uint16(4)
+    return joined.astype(np.uint8)
 
 
 def unpack(packed: Tuple[np.ndarray, ...], num_bits: int, count: int) -> np.ndarray:
@@ -95,9 +118,15 @@ def unpack(packed: Tuple[np.ndarray, ...], num_bits: int, count: int) -> np.ndar
 
 def pack_bits(codes: np.ndarray, num_bits: int) -> np.ndarray:
     """Pack int8 codes of any shape -> uint8 [count/8 rounded up, num_bits]; zeros fill the end."""
-    filled = np.pad(codes.reshape(-1), (0, -codes.size % 8), mode="constant")
-    rows = filled.reshape(-1, 1, 8).view(np.uint8) >> np.arange(num_bits, dtype=np.uint8)[:, None]
-    return np.packbits(rows[..., ::-1] & np.uint8(1), axis=-1)[..., 0]
+    flat = codes.reshape(-1).view(np.uint8)
+    packed = np.empty((-(-flat.size // 8), num_bits), np.uint8)
+    for begin in range(0, flat.size, BLOCK_ELEMENTS):
+        block = flat[begin : begin + BLOCK_ELEMENTS]
+        rows = packed[begin // 8 : -(-(begin + block.size) // 8)]
+        for bit in range(num_bits):
+            digits = block >> np.uint8(bit) & np.uint8(1)
+            rows[:, bit] = np.packbits(digits, bitorder="little")
+    return packed
 
 
 def bit_weights(num_bits: int) -> np.ndarray:

@@ -30,6 +30,7 @@ from graphwq.quant.scheme import (
     QuantScheme,
 )
 
+_FEW = 4
 #: Outside of these magnitudes the squares of float32 errors leave the range of float32.
 _SAFE_MAGNITUDES = (1e-12, 1e15)
 
@@ -79,6 +80,14 @@ def scale_shape(shape: Shape, granularity: Granularity) -> Shape:
     if isinstance(granularity, PerGroup):
         sizes[granularity.axis] = -(-shape[granularity.axis] // granularity.group_size)
     return tuple(sizes)
+
+
+def some_channels(weight: np.ndarray, granularity: Granularity) -> Optional[np.ndarray]:
+    """A few channels, whose codes and scale do not depend on the others; None where all do."""
+    kept = kept_axes(granularity, weight.ndim)
+    if not kept or weight.shape[kept[-1]] <= _FEW:
+        return None
+    return weight[(slice(None),) * kept[-1] + (slice(_FEW),)]
 
 
 def _work_dtype(weight: np.ndarray) -> np.dtype:

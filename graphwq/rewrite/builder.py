@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import (
+    Data,
     Node,
     attr_bool,
     attr_int,
@@ -75,7 +76,7 @@ class Builder:
             return name
         return f"{name}:{_OUTPUT.get(op, _DEFAULT_OUTPUT)}:0"
 
-    def const(self, name: str, dtype: int, shape: Shape, data: Optional[np.ndarray]) -> str:
+    def const(self, name: str, dtype: int, shape: Shape, data: Data) -> str:
         """Add a constant ``prefix/name``; without data it only has a size (see ``nbytes``)."""
         full = f"{self.prefix}/{name}"
         control = self.place.control + self.place.anchor

@@ -9,6 +9,7 @@ from graphwq.rewrite import dequant, rows
 from graphwq.rewrite.builder import Builder, Place
 from graphwq.rewrite.plan import BITS, PlanItem, Rows, Split
 from graphwq.rewrite.tables import Tables
+from graphwq.rewrite.values import no_values
 from graphwq.survey.sites import WeightSite
 
 #: Stands for the prefix of a weight in a graph of many.
@@ -37,7 +38,7 @@ def dequant_nbytes(place: Place, site: WeightSite, item: PlanItem) -> int:
         )
     if isinstance(item.form, Rows):
         builder = Builder(place, _PREFIX)
-        stored = rows.store(builder, site.shape, item.scheme, item.stored_bits, None)
+        stored = rows.store(builder, site.shape, item.scheme, item.stored_bits, no_values)
         rows.decode_all(builder, tables, stored, site.shape[0], site.dtype)
         return builder.nbytes
     return _whole(place, tables, site.shape, site.dtype, item)
@@ -49,7 +50,7 @@ def _cut(shape: Tuple[int, ...], axis: int, size: int) -> Tuple[int, ...]:
 
 def _whole(place: Place, tables: Tables, shape: Tuple[int, ...], dtype: int, item: PlanItem) -> int:
     builder = Builder(place, _PREFIX)
-    dequant.build(builder, tables, shape, dtype, item, None)
+    dequant.build(builder, tables, shape, dtype, item, no_values)
     return builder.nbytes
 
 

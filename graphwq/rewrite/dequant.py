@@ -11,19 +11,21 @@ so the value is float32(code) * scale, bit for bit what ``bake`` stores.
 
 from __future__ import annotations
 
-from typing import Optional, Tuple, Union
+from functools import partial
+from typing import Union
 
 import numpy as np
 
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import attr_type
-from graphwq.quant.packing import ONE_BIT, pack, pack_bits, planes
+from graphwq.quant.packing import ONE_BIT, Plane, pack_bits, pack_plane, planes
 from graphwq.quant.quantize import scale_shape
 from graphwq.quant.scheme import MAX_BITS, PerGroup, QuantizedTensor, QuantScheme, group_index
 from graphwq.rewrite import split
 from graphwq.rewrite.builder import Builder, Shape
 from graphwq.rewrite.plan import BITS, PlanItem
 from graphwq.rewrite.tables import Tables
+from graphwq.rewrite.values import Values
 from graphwq.survey.sites import WeightSite
 
 _FLOAT = dtypes.DT_FLOAT
@@ -35,18 +37,18 @@ def build(
     shape: Shape,
     dtype: int,
     item: PlanItem,
-    quantized: Optional[QuantizedTensor],
+    values: Values,
 ) -> None:
-    """Add the nodes that stand for a weight; without ``quantized`` they only have a size."""
-    codes = None if quantized is None else quantized.codes
+    """Add the nodes that stand for a weight."""
     if item.stored_bits == MAX_BITS:
+        codes = values(lambda quantized: quantized.codes)
         ref = builder.const("c", dtypes.DT_INT8, shape, codes)
         value = builder.cast("f", ref, dtypes.DT_INT8, dtypes.DT_FLOAT)
     elif item.layout == BITS:
-        value = _from_bits(builder, tables, shape, item.stored_bits, codes)
+        value = _from_bits(builder, tables, shape, item.stored_bits, values)
     else:
-        value = _from_planes(builder, tables, shape, item.stored_bits, codes)
-    scale = scale_ref(builder, shape, item.scheme, None if quantized is None else quantized.scale)
+        value = _from_planes(builder, tables, shape, item.stored_bits, values)
+    scale = scale_ref(builder, shape, item.scheme, values)
     multiply(builder, value, scale, dtype)
 
 
@@ -60,12 +62,11 @@ def multiply(builder: Builder, value: str, scale: str, dtype: int) -> None:
     builder.final("Cast", (product,), SrcT=single, DstT=attr_type(dtype))
 
 
-def scale_ref(
-    builder: Builder, shape: Shape, scheme: QuantScheme, scale: Optional[np.ndarray]
-) -> str:
+def scale_ref(builder: Builder, shape: Shape, scheme: QuantScheme, values: Values) -> str:
     """The scale as a constant that broadcasts to the weight; a Gather repeats it over groups."""
     granularity = scheme.granularity
     stored = scale_shape(shape, granularity)
+    scale = values(lambda quantized: quantized.scale)
     if isinstance(granularity, PerGroup):
         ref = builder.const("s", dtypes.DT_FLOAT, stored, scale)
         index = group_index(shape[granularity.axis], granularity.group_size)
@@ -90,12 +91,12 @@ def _from_bits(
     tables: Tables,
     shape: Shape,
     stored_bits: int,
-    codes: Optional[np.ndarray],
+    values: Values,
 ) -> str:
     """The codes as float32 of the weight's shape, from one constant."""
     count = int(np.prod(shape, dtype=np.int64))
     rows = -(-count // 8)
-    packed = None if codes is None else pack_bits(codes, stored_bits)
+    packed = values(lambda quantized: pack_bits(quantized.codes, stored_bits))
     ref = builder.const("c", dtypes.DT_UINT8, (rows, stored_bits), packed)
     index = builder.cast("i", ref, dtypes.DT_UINT8, dtypes.DT_INT32)
     table = tables.table(builder, ONE_BIT)
@@ -121,16 +122,16 @@ def _from_planes(
     tables: Tables,
     shape: Shape,
     stored_bits: int,
-    codes: Optional[np.ndarray],
+    values: Values,
 ) -> str:
     """The codes as float32 of the weight's shape, from one constant per plane."""
     count = int(np.prod(shape, dtype=np.int64))
-    packed = _packed(codes, stored_bits)
     total = ""
     for number, plane in enumerate(planes(stored_bits)):
         stored = plane.nbytes(count)
         mark = number or ""
-        ref = builder.const(f"c{mark}", dtypes.DT_UINT8, (stored,), packed[number])
+        packed = values(partial(_packed, plane, stored_bits))
+        ref = builder.const(f"c{mark}", dtypes.DT_UINT8, (stored,), packed)
         index = builder.cast(f"i{mark}", ref, dtypes.DT_UINT8, dtypes.DT_INT32)
         table = tables.table(builder, plane)
         value = builder.gather(f"d{mark}", table, index, dtypes.DT_FLOAT, dtypes.DT_INT32)
@@ -139,7 +140,5 @@ def _from_planes(
     return total
 
 
-def _packed(codes: Optional[np.ndarray], stored_bits: int) -> Tuple[Optional[np.ndarray], ...]:
-    if codes is None:
-        return (None,) * len(planes(stored_bits))
-    return pack(codes.reshape(-1), stored_bits)
+def _packed(plane: Plane, stored_bits: int, quantized: QuantizedTensor) -> np.ndarray:
+    return pack_plane(quantized.codes.reshape(-1), stored_bits, plane)

@@ -9,6 +9,7 @@ the weights are bit for bit those of the other forms.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import List, Tuple
 
 import numpy as np
@@ -16,67 +17,81 @@ import numpy as np
 from graphwq.errors import UnsupportedError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import attr_type
-from graphwq.quant.quantize import kept_axes
-from graphwq.quant.scheme import FLOAT32_BITS, MAX_BITS, PerGroup, QuantizedTensor
-from graphwq.rewrite.builder import Builder, fake_quant_attrs
+from graphwq.quant.quantize import kept_axes, scale_shape
+from graphwq.quant.scheme import FLOAT32_BITS, MAX_BITS, PerGroup, QuantizedTensor, QuantScheme
+from graphwq.rewrite.builder import Builder, Shape, fake_quant_attrs
 from graphwq.rewrite.dequant import multiply
+from graphwq.rewrite.values import Values
 
 _EXACT_SCALE_BITS = FLOAT32_BITS - MAX_BITS
 
 
-def build(builder: Builder, dtype: int, quantized: QuantizedTensor) -> None:
+def build(builder: Builder, shape: Shape, dtype: int, scheme: QuantScheme, values: Values) -> None:
     """Add the nodes that stand for a weight.
 
     Raises:
         UnsupportedError: the scale is per group, which no FakeQuant op has.
     """
-    if isinstance(quantized.scheme.granularity, PerGroup):
+    if isinstance(scheme.granularity, PerGroup):
         raise UnsupportedError(
             f"{builder.place.name}: FakeQuant ops have no scale per group; use --storage dequant"
         )
-    if quantized.scheme.scale_bits > _EXACT_SCALE_BITS:
-        _on_codes(builder, dtype, quantized)
+    if scheme.scale_bits > _EXACT_SCALE_BITS:
+        _on_codes(builder, shape, dtype, scheme, values)
     else:
-        _on_values(builder, dtype, quantized)
+        _on_values(builder, shape, dtype, scheme, values)
 
 
-def _on_codes(builder: Builder, dtype: int, quantized: QuantizedTensor) -> None:
-    top = np.float32(quantized.scheme.max_code)
-    codes = builder.floats("codes", quantized.codes.astype(np.float32))
+def _on_codes(
+    builder: Builder, shape: Shape, dtype: int, scheme: QuantScheme, values: Values
+) -> None:
+    top = np.float32(scheme.max_code)
+    codes = values(lambda quantized: quantized.codes.astype(np.float32))
+    ref = builder.const("codes", dtypes.DT_FLOAT, shape, codes)
     limits = builder.floats("min", -top), builder.floats("max", top)
-    attrs = fake_quant_attrs(quantized.scheme.num_bits)
-    value = builder.op("fake_quant", "FakeQuantWithMinMaxVars", (codes, *limits), **attrs)
-    multiply(builder, value, builder.floats("scale", quantized.scale), dtype)
+    attrs = fake_quant_attrs(scheme.num_bits)
+    value = builder.op("fake_quant", "FakeQuantWithMinMaxVars", (ref, *limits), **attrs)
+    scale = values(lambda quantized: quantized.scale)
+    scale_shaped = scale_shape(shape, scheme.granularity)
+    multiply(builder, value, builder.const("scale", dtypes.DT_FLOAT, scale_shaped, scale), dtype)
 
 
-def _on_values(builder: Builder, dtype: int, quantized: QuantizedTensor) -> None:
+def _on_values(
+    builder: Builder, shape: Shape, dtype: int, scheme: QuantScheme, values: Values
+) -> None:
     """Channels last, as the op wants them: [..., channels]."""
-    rank = quantized.codes.ndim
-    kept = kept_axes(quantized.scheme.granularity, rank)
+    rank = len(shape)
+    kept = kept_axes(scheme.granularity, rank)
     order = tuple(axis for axis in range(rank) if axis not in kept) + kept
-    values = quantized.dequantize()
-    attrs = fake_quant_attrs(quantized.scheme.num_bits)
-    top = np.float32(quantized.scheme.max_code)
-    value = builder.floats("baked", values)
+    attrs = fake_quant_attrs(scheme.num_bits)
+    top = np.float32(scheme.max_code)
+    baked = values(lambda quantized: quantized.dequantize())
+    value = builder.const("baked", dtypes.DT_FLOAT, shape, baked)
     if order != tuple(range(rank)):
         value = _transpose(builder, "channels_last", value, order)
-    channels = quantized.scale.size
+    channels = int(np.prod(scale_shape(shape, scheme.granularity), dtype=np.int64))
     if kept and len(kept) > 1:
-        shape = builder.ints("flat_shape", [-1, channels])
-        value = builder.reshape("flat", value, shape, dtypes.DT_FLOAT)
-    limit = (quantized.scale * top).reshape((-1,) if kept else ())
-    limits = builder.floats("min", -limit), builder.floats("max", limit)
+        flat = builder.ints("flat_shape", [-1, channels])
+        value = builder.reshape("flat", value, flat, dtypes.DT_FLOAT)
+    limits = []
+    for name, sign in (("min", -top), ("max", top)):
+        limit = values(partial(_limit, sign))
+        limits.append(builder.const(name, dtypes.DT_FLOAT, (channels,) if kept else (), limit))
     op = "FakeQuantWithMinMaxVars" + ("PerChannel" if kept else "")
     value = builder.op("fake_quant", op, (value, *limits), **attrs)
     if kept and len(kept) > 1:
-        shape = builder.ints("shape", [values.shape[axis] for axis in order])
-        value = builder.reshape("unflat", value, shape, dtypes.DT_FLOAT)
+        last = builder.ints("shape", [shape[axis] for axis in order])
+        value = builder.reshape("unflat", value, last, dtypes.DT_FLOAT)
     if order != tuple(range(rank)):
         value = _transpose(builder, "as_before", value, _inverse(order))
     if dtype == dtypes.DT_FLOAT:
         builder.final("Identity", (value,), T=attr_type(dtype))
     else:
         builder.final("Cast", (value,), SrcT=attr_type(dtypes.DT_FLOAT), DstT=attr_type(dtype))
+
+
+def _limit(top: np.float32, quantized: QuantizedTensor) -> np.ndarray:
+    return quantized.scale * top
 
 
 def _inverse(order: Tuple[int, ...]) -> List[int]:

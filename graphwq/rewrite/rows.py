@@ -8,13 +8,14 @@ The weight's own name still stands for the whole dequantized table.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import List, Optional, Tuple
 
 import numpy as np
 
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import Node, attr_of_type, attr_type
-from graphwq.quant.packing import pack, planes
+from graphwq.quant.packing import Plane, pack_plane, planes
 from graphwq.quant.quantize import kept_axes, scale_shape
 from graphwq.quant.scheme import PerGroup, QuantizedTensor, QuantScheme
 from graphwq.rewrite import split
@@ -22,6 +23,7 @@ from graphwq.rewrite.builder import Builder, concat_attrs
 from graphwq.rewrite.dequant import multiply
 from graphwq.rewrite.plan import Rows
 from graphwq.rewrite.tables import Tables
+from graphwq.rewrite.values import Values
 from graphwq.survey.constants import constant_int
 from graphwq.survey.sites import Consumer, WeightSite
 from graphwq.survey.view import ScopeView
@@ -76,23 +78,22 @@ def store(
     shape: Tuple[int, ...],
     scheme: QuantScheme,
     stored_bits: int,
-    quantized: Optional[QuantizedTensor],
+    values: Values,
 ) -> StoredRows:
-    """Add the constants of a table; without ``quantized`` they only have a size."""
+    """Add the constants of a table."""
     rows, row_shape = shape[0], shape[1:]
-    codes = None if quantized is None else quantized.codes
     stored: Tuple[str, ...]
     if stored_bits == 8:
+        codes = values(lambda quantized: quantized.codes)
         stored = (builder.const("codes", dtypes.DT_INT8, shape, codes),)
     else:
         length = int(np.prod(row_shape, dtype=np.int64))
-        packed = None if codes is None else pack(codes.reshape(rows, length), stored_bits)
         stored = tuple(
             builder.const(
                 f"codes{number or ''}",
                 dtypes.DT_UINT8,
                 (rows, plane.nbytes(length)),
-                None if packed is None else packed[number],
+                values(partial(_packed, plane, stored_bits, (rows, length))),
             )
             for number, plane in enumerate(planes(stored_bits))
         )
@@ -100,10 +101,16 @@ def store(
         "scale",
         dtypes.DT_FLOAT,
         scale_shape(shape, scheme.granularity),
-        None if quantized is None else quantized.scale,
+        values(lambda quantized: quantized.scale),
     )
     per_row = 0 in kept_axes(scheme.granularity, len(shape)) and rows > 1
     return StoredRows(stored, scale, per_row, stored_bits, row_shape)
+
+
+def _packed(
+    plane: Plane, stored_bits: int, shape: Tuple[int, int], quantized: QuantizedTensor
+) -> np.ndarray:
+    return pack_plane(quantized.codes.reshape(shape), stored_bits, plane)
 
 
 def decode_all(builder: Builder, tables: Tables, stored: StoredRows, rows: int, dtype: int) -> None:

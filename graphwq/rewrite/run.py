@@ -1,30 +1,28 @@
-"""Carrying out a plan: weights to codes, codes to nodes, nodes to a new graph."""
+"""Carrying out a plan: to a new graph in memory, or straight to a file."""
 
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Callable, Dict, Generator, List, Mapping, Optional, Sequence, Tuple, Union
 
-from graphwq.errors import InputError, QuantizationError
-from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.mapping import release
+from graphwq.errors import InputError, InvariantError
+from graphwq.graphdef.graph import MAIN, Function, Graph, Library
+from graphwq.graphdef.later import Later
 from graphwq.graphdef.node import Node
 from graphwq.graphdef.source import save
-from graphwq.graphdef.wire import header
-from graphwq.quant.method import quantize_by_method
 from graphwq.quant.metrics import WeightError
-from graphwq.quant.scheme import MAX_BITS, PerGroup, QuantizedTensor
-from graphwq.rewrite import bake, dequant, fake_quant, invariants, rows, split
-from graphwq.rewrite.builder import Builder, Place
-from graphwq.rewrite.edits import Edit, apply, replace_by
-from graphwq.rewrite.names import Names
+from graphwq.quant.scheme import QuantizedTensor
+from graphwq.rewrite.draft import Draft, DraftedWeight, Drafter, applied
+from graphwq.rewrite.draft import Given as Given
+from graphwq.rewrite.edits import Edit
 from graphwq.rewrite.parallel import in_order
-from graphwq.rewrite.plan import BAKE, BITS, DEQUANT, Plan, PlanItem, Rows, Split, Whole
-from graphwq.rewrite.tables import Tables
+from graphwq.rewrite.plan import Plan, PlanItem
 from graphwq.survey.locate import locate_in
-from graphwq.survey.sites import Skip, Source, WeightSite
+from graphwq.survey.sites import Skip, WeightSite
 from graphwq.survey.view import View, build
 
 #: Called with (done, total, weight) after each weight.
@@ -96,6 +94,50 @@ class RewriteResult:
         return save(self.graph, path, force)
 
 
+@dataclass(frozen=True)
+class Written:
+    """What a rewrite that went straight to a file did; see ``RewriteResult``.
+
+    Attributes:
+        nbytes: of the file.
+    """
+
+    weights: Tuple[WeightResult, ...]
+    skips: Tuple[Skip, ...]
+    modified: bool
+    shared_bytes: int
+    nbytes: int
+
+
+def draft(graph: Graph, plan: Plan, keep_codes: bool = False) -> Draft:
+    """Make the nodes of a plan, without their values; for ``keep_codes`` see ``rewrite``.
+
+    Raises:
+        InputError: the plan is for another graph or does not fit this one.
+    """
+    if plan.graph_digest is not None and plan.graph_digest != graph.digest:
+        raise InputError(
+            "the plan was made for another graph (its digest is "
+            f"{plan.graph_digest[:12]}..., this graph's {graph.digest[:12]}...): make a new plan"
+        )
+    view = build(graph)
+    view.check()
+    return draft_surveyed(graph, view, locate_in(view).sites, plan, keep_codes)
+
+
+def draft_surveyed(
+    graph: Graph,
+    view: View,
+    sites: Sequence[WeightSite],
+    plan: Plan,
+    keep_codes: bool = False,
+    given: Optional[Mapping[str, Given]] = None,
+) -> Draft:
+    """``draft`` where the graph is already surveyed; ``given`` has codes that are there already."""
+    drafter = Drafter(graph, view, {site.weight: site for site in sites}, given)
+    return drafter.draft(plan, keep_codes)
+
+
 def rewrite(
     graph: Graph, plan: Plan, progress: Optional[Progress] = None, keep_codes: bool = True
 ) -> RewriteResult:
@@ -105,15 +147,7 @@ def rewrite(
         InputError: the plan is for another graph or does not fit this one.
         QuantizationError: a weight holds NaN or Inf.
     """
-    if plan.graph_digest is not None and plan.graph_digest != graph.digest:
-        raise InputError(
-            "the plan was made for another graph (its digest is "
-            f"{plan.graph_digest[:12]}..., this graph's {graph.digest[:12]}...): make a new plan"
-        )
-    view = build(graph)
-    view.check()
-    sites = {site.weight: site for site in locate_in(view).sites}
-    return _Rewriter(graph, view, sites).run(plan, progress, keep_codes)
+    return _filled(draft(graph, plan, keep_codes), progress, keep_codes)
 
 
 def rewrite_surveyed(
@@ -125,24 +159,7 @@ def rewrite_surveyed(
     keep_codes: bool = True,
 ) -> RewriteResult:
     """Carry out a plan on a graph that is already surveyed; see ``rewrite``."""
-    rewriter = _Rewriter(graph, view, {site.weight: site for site in sites})
-    return rewriter.run(plan, progress, keep_codes)
-
-
-@dataclass(frozen=True)
-class Given:
-    """Codes that are there already, for ``rebuild``.
-
-    Attributes:
-        quantized: codes and scale.
-        error: of their values against the weight.
-        prefix: number of the first name prefix that the weight's nodes have; None where the next
-            free one will do.
-    """
-
-    quantized: QuantizedTensor
-    error: WeightError
-    prefix: Optional[int] = None
+    return _filled(draft_surveyed(graph, view, sites, plan, keep_codes), progress, keep_codes)
 
 
 def rebuild(
@@ -157,229 +174,109 @@ def rebuild(
     Raises:
         InputError: the plan does not fit this graph.
     """
-    rewriter = _Rewriter(graph, view, {site.weight: site for site in sites}, given)
-    return rewriter.run(plan, None)
+    return _filled(draft_surveyed(graph, view, sites, plan, True, given), None, True)
 
 
-class _Rewriter:
-    """One run over one graph."""
+def write(
+    drafted: Draft, path: Union[str, Path], force: bool = False, progress: Optional[Progress] = None
+) -> Written:
+    """Compute the values of a draft and write them as they come; a draft is written once.
 
-    def __init__(
-        self,
-        graph: Graph,
-        view: View,
-        sites: Dict[str, WeightSite],
-        given: Optional[Mapping[str, Given]] = None,
-    ) -> None:
-        self._graph = graph
-        self._view = view
-        self._sites = sites
-        self._given = given or {}
-        self._names = Names(graph)
-        self._tables = Tables(self._names.root)
+    Only a few weights are in memory at a time, whatever the size of the graph. The file appears
+    when it is complete.
 
-    def run(
-        self, plan: Plan, progress: Optional[Progress], keep_codes: bool = True
-    ) -> RewriteResult:
-        edits: List[Edit] = []
-        weights: List[WeightResult] = []
-        quantized: Dict[str, QuantizedTensor] = {}
-        counts: List[int] = []
-        shared = 0
-        work = [(item, self._site(item)) for item in plan.items]
-        _check_cuts(work)
-        computed = in_order(lambda pair: self._quantize(*pair), work)
-        for number, ((item, site), (codes, error)) in enumerate(zip(work, computed), 1):
-            node = self._node(site)
-            there = self._given.get(item.weight)
-            if there is not None and there.prefix is not None:
-                self._names.go_on_from(there.prefix)
-            own = self._edits(site, node, item, codes)
-            before, after, tables = self._sizes(own)
-            shared += tables
-            weights.append(
-                WeightResult(item, error, before or site.nbytes, after or site.nbytes, bool(own))
-            )
-            if keep_codes:
-                quantized[item.weight] = codes
-            edits.extend(own)
-            counts.append(len(own))
-            if progress is not None:
-                progress(number, len(plan.items), item.weight)
-        graph = apply(self._graph, edits) if edits else self._graph
-        invariants.check(self._graph, graph, edits)
-        return RewriteResult(
-            graph,
-            tuple(edits),
-            tuple(weights),
-            quantized,
-            plan.skips,
-            bool(edits),
-            shared,
-            tuple(counts),
-        )
-
-    def _site(self, item: PlanItem) -> WeightSite:
-        site = self._sites.get(item.weight)
-        if site is None or site.source is not Source.CONST:
-            raise InputError(
-                f"the plan names {item.weight!r}, which is no constant weight of this graph: make "
-                "a new plan"
-            )
-        form = item.form
-        fits = True
-        if isinstance(form, Split):
-            chosen = split.choose(self._view.main, site)
-            fits = chosen is not None and chosen.axis == form.axis
-            fits = fits and sum(form.sizes) == site.shape[form.axis] and min(form.sizes) > 0
-            granularity = item.scheme.granularity
-            fits = fits and not (
-                isinstance(granularity, PerGroup) and granularity.axis == form.axis
-            )
-        elif isinstance(form, Rows):
-            fitting = rows.choose(self._view.main, site, item.scheme)
-            fits = fitting is not None and bool(fitting.sizes) == bool(form.sizes)
-            if form.sizes:
-                fits = fits and sum(form.sizes) == site.shape[0] and min(form.sizes) > 0
-        if item.layout == BITS:
-            whole = isinstance(form, Whole) and item.stored_bits < MAX_BITS
-            fits = fits and whole
-        if not fits:
-            raise InputError(f"the plan's form for {item.weight!r} does not fit: make a new plan")
-        return site
-
-    def _node(self, site: WeightSite) -> Node:
-        return self._view.scopes[site.scope].nodes[site.node]
-
-    def _quantize(self, item: PlanItem, site: WeightSite) -> Tuple[QuantizedTensor, WeightError]:
-        there = self._given.get(item.weight)
-        if there is not None:
-            return there.quantized, there.error
-        tensor = self._node(site).tensor()
-        assert tensor is not None
-        try:
-            quantized, error = quantize_by_method(tensor.numpy(), item.scheme)
-        except QuantizationError as problem:
-            raise QuantizationError(
-                f"weight {item.weight!r} cannot be quantized: {problem}; mend the model, or keep "
-                f"it float with --exclude {item.weight!r}"
-            ) from problem
-        if tensor.content is not None:
-            release(tensor.content)
-        return quantized, error
-
-    def _edits(
-        self, site: WeightSite, node: Node, item: PlanItem, quantized: QuantizedTensor
-    ) -> Tuple[Edit, ...]:
-        if item.storage == BAKE:
-            baked = bake.build(node, site.dtype, quantized)
-            return () if _same_values(node, baked) else replace_by(site.scope, node.name, [baked])
-        if item.storage == DEQUANT and isinstance(item.form, Split):
-            return self._split(site, node, item, quantized, item.form)
-        if item.storage == DEQUANT and isinstance(item.form, Rows):
-            return self._rows(site, node, item, quantized, item.form)
-        builder = Builder(Place.of(site.scope, node), self._names.prefix())
-        if item.storage == DEQUANT:
-            dequant.build(builder, self._tables, site.shape, site.dtype, item, quantized)
-        else:
-            fake_quant.build(builder, site.dtype, quantized)
-        return replace_by(site.scope, node.name, builder.nodes)
-
-    def _split(
-        self,
-        site: WeightSite,
-        node: Node,
-        item: PlanItem,
-        quantized: QuantizedTensor,
-        form: Split,
-    ) -> Tuple[Edit, ...]:
-        place = Place.of(site.scope, node)
-        nodes: List[Node] = []
-        refs = []
-        for piece in split.pieces(quantized, form):
-            prefix = self._names.prefix()
-            inner = Builder(Place("", f"{prefix}/value", place.device, place.control, {}), prefix)
-            shape = piece.codes.shape
-            dequant.build(inner, self._tables, shape, site.dtype, item, piece)
-            nodes.extend(inner.nodes)
-            refs.append(inner.place.name)
-        outer = Builder(place, self._names.prefix(), nodes)
-        split.join_weight(outer, refs, form.axis, site.dtype)
-        edits = replace_by("", node.name, nodes)
-        return edits + self._consumers(site, site.consumers, refs, form)
-
-    def _consumers(
-        self, site: WeightSite, consumers: Sequence[Any], refs: Sequence[str], form: Split
-    ) -> Tuple[Edit, ...]:
-        edits: Tuple[Edit, ...] = ()
-        for consumer in consumers:
-            nodes = split.rewrite_consumer(
-                self._view.main, consumer, refs, site.dtype, form, self._names.prefix
-            )
-            edits += replace_by("", consumer.node, nodes)
-        return edits
-
-    def _rows(
-        self,
-        site: WeightSite,
-        node: Node,
-        item: PlanItem,
-        quantized: QuantizedTensor,
-        form: Rows,
-    ) -> Tuple[Edit, ...]:
-        place = Place.of(site.scope, node)
-        builder = Builder(place, self._names.prefix())
-        stored = rows.store(builder, site.shape, item.scheme, item.stored_bits, quantized)
-        refs = []
-        begin = 0
-        for size in form.sizes:
-            piece = Builder(place, self._names.prefix(), builder.nodes)
-            refs.append(rows.decode_piece(piece, self._tables, stored, begin, size, site.dtype))
-            begin += size
-        rows.decode_all(builder, self._tables, stored, site.shape[0], site.dtype)
-        edits = replace_by("", node.name, builder.nodes)
-        others = []
-        for consumer in site.consumers:
-            if not rows.gathers_rows(self._view.main, consumer):
-                others.append(consumer)
-                continue
-            target = self._view.main.nodes[consumer.node]
-            beside = split.place_beside(self._view.main, target, consumer.slot)
-            anchor = tuple(name for name in place.control if name not in beside.control)
-            inner = Builder(replace(beside, anchor=beside.anchor + anchor), self._names.prefix())
-            nodes = rows.rewrite_gather(inner, self._tables, target, stored, site.dtype)
-            edits += replace_by("", target.name, nodes)
-        return edits + self._consumers(site, others, refs, Split(0, form.sizes))
-
-    def _sizes(self, edits: Sequence[Edit]) -> Tuple[int, int, int]:
-        """Bytes of the replaced nodes before, of the new nodes, and of shared tables among them."""
-        before = after = tables = 0
-        for edit in edits:
-            size = len(header(1, edit.node.nbytes)) + edit.node.nbytes
-            if edit.node.name.startswith(self._tables.prefixes):
-                tables += size
-                continue
-            after += size
-            old = self._view.scopes[edit.scope].nodes.get(edit.node.name)
-            if old is not None:
-                before += len(header(1, old.nbytes)) + old.nbytes
-        return before, after, tables
+    Raises:
+        InputError: the file exists and ``force`` is not set, or it cannot be written.
+        QuantizationError: a weight holds NaN or Inf.
+    """
+    graph = applied(drafted.graph, drafted.edits)
+    with closing(_run_on_demand(drafted, progress)) as running:
+        for weight in drafted.weights:
+            weight.job.wait = partial(_run_until, weight, running)
+        nbytes = save(graph, path, force)
+        for _ in running:
+            pass
+    results = tuple(map(_result, drafted.weights))
+    modified = any(weight.changed for weight in results)
+    return Written(results, drafted.skips, modified, drafted.shared_bytes, nbytes)
 
 
-def _check_cuts(work: Sequence[Tuple[PlanItem, WeightSite]]) -> None:
-    cut: Set[str] = set()
-    for item, site in work:
-        if item.storage == DEQUANT and not isinstance(item.form, Whole):
-            consumers = {consumer.node for consumer in site.consumers}
-            if consumers & cut:
-                raise InputError(
-                    f"the plan cuts {min(consumers & cut)!r} for two weights: make a new plan"
-                )
-            cut |= consumers
+Running = Generator[DraftedWeight, None, None]
 
 
-def _same_values(node: Node, baked: Node) -> bool:
-    old, new = node.tensor(), baked.tensor()
-    assert old is not None
-    assert new is not None
-    return old.numpy().tobytes() == new.numpy().tobytes()  # a negative zero is another value
+def _run_on_demand(drafted: Draft, progress: Optional[Progress]) -> Running:
+    """Run the jobs in the order in which the file needs them, a few ahead."""
+    order = _file_order(drafted.graph)
+    weights = sorted(drafted.weights, key=lambda one: order[one.site.scope, one.site.node])
+    for number, weight in enumerate(in_order(_run, weights, _held), 1):
+        if progress is not None:
+            progress(number, len(weights), weight.item.weight)
+        yield weight
+
+
+def _run_until(wanted: DraftedWeight, running: Running) -> None:
+    if not any(weight is wanted for weight in running):
+        raise InvariantError(f"the values of {wanted.item.weight!r} are wanted out of turn")
+
+
+def _run(weight: DraftedWeight, keep_codes: bool = False) -> DraftedWeight:
+    if weight.edits:
+        weight.job.run(keep_codes)
+    return weight
+
+
+def _held(weight: DraftedWeight) -> int:
+    """Bytes that the values of a weight take: codes, and what is made of them."""
+    return weight.site.size + weight.bytes_after
+
+
+def _file_order(graph: Graph) -> Dict[Tuple[str, str], int]:
+    """The place of each node among the nodes of all scopes, as they are written."""
+    order: Dict[Tuple[str, str], int] = {}
+    for item in graph.layout:
+        if isinstance(item, Node):
+            order[MAIN, item.name] = len(order)
+        elif isinstance(item, Library):
+            for function in item.layout:
+                if isinstance(function, Function):
+                    for node in function.nodes:
+                        order[function.name, node.name] = len(order)
+    return order
+
+
+def _filled(drafted: Draft, progress: Optional[Progress], keep_codes: bool) -> RewriteResult:
+    """Compute all values and keep them in memory."""
+    edits: List[Edit] = []
+    quantized: Dict[str, QuantizedTensor] = {}
+    running = in_order(partial(_run, keep_codes=keep_codes), drafted.weights, _held)
+    for number, weight in enumerate(running, 1):
+        edits.extend(map(_with_values, weight.edits))
+        if keep_codes:
+            assert weight.job.quantized is not None
+            quantized[weight.item.weight] = weight.job.quantized
+        if progress is not None:
+            progress(number, len(drafted.weights), weight.item.weight)
+    return RewriteResult(
+        applied(drafted.graph, edits),
+        tuple(edits),
+        tuple(map(_result, drafted.weights)),
+        quantized,
+        drafted.skips,
+        bool(edits),
+        drafted.shared_bytes,
+        tuple(len(weight.edits) for weight in drafted.weights),
+    )
+
+
+def _with_values(edit: Edit) -> Edit:
+    payload = edit.node.payload
+    if not isinstance(payload, Later):
+        return edit
+    return replace(edit, node=replace(edit.node, payload=payload.read()))
+
+
+def _result(weight: DraftedWeight) -> WeightResult:
+    assert weight.job.error is not None
+    return WeightResult(
+        weight.item, weight.job.error, weight.bytes_before, weight.bytes_after, bool(weight.edits)
+    )

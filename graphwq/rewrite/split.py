@@ -12,12 +12,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-import numpy as np
-
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import Node, TensorRef, attr_of_bool, attr_type
 from graphwq.quant.quantize import kept_axes
-from graphwq.quant.scheme import PerChannel, PerGroup, QuantizedTensor
+from graphwq.quant.scheme import PerGroup, QuantizedTensor
 from graphwq.rewrite.builder import Builder, Place, concat_attrs
 from graphwq.rewrite.plan import Split
 from graphwq.survey.sites import Consumer, WeightSite
@@ -118,23 +116,15 @@ def choose(view: ScopeView, site: WeightSite) -> Optional[Split]:
     return Split(axis, sizes)
 
 
-def pieces(quantized: QuantizedTensor, form: Split) -> List[QuantizedTensor]:
-    """The pieces of a quantized weight."""
+def piece(quantized: QuantizedTensor, axis: int, begin: int, size: int) -> QuantizedTensor:
+    """A piece of a quantized weight; its arrays are slices of the whole."""
     granularity = quantized.scheme.granularity
-    kept = kept_axes(granularity, quantized.codes.ndim)
-    if isinstance(granularity, PerGroup) and granularity.axis == form.axis:
+    if isinstance(granularity, PerGroup) and granularity.axis == axis:
         raise ValueError("a weight is not cut along the axis of its groups")
-    result: List[QuantizedTensor] = []
-    begin = 0
-    for size in form.sizes:
-        window = [slice(None)] * quantized.codes.ndim
-        window[form.axis] = slice(begin, begin + size)
-        varies = form.axis in kept and isinstance(granularity, (PerChannel, PerGroup))
-        scale = quantized.scale[tuple(window)] if varies else quantized.scale
-        codes = np.ascontiguousarray(quantized.codes[tuple(window)])
-        result.append(QuantizedTensor(codes, scale, quantized.scheme))
-        begin += size
-    return result
+    window = (slice(None),) * axis + (slice(begin, begin + size),)
+    varies = axis in kept_axes(granularity, quantized.codes.ndim)
+    scale = quantized.scale[window] if varies else quantized.scale
+    return QuantizedTensor(quantized.codes[window], scale, quantized.scheme)
 
 
 def join_weight(builder: Builder, refs: Sequence[str], axis: int, dtype: int) -> None:
