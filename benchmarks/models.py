@@ -1,23 +1,27 @@
 """The graphs that the benchmarks measure, from a seed, without TensorFlow.
 
-    python benchmarks/models.py chain OUT.pb          fifty 1024 x 1024 MatMuls, 200 MB
+    python benchmarks/models.py chain OUT.pb [SIZE]   1024 x 1024 MatMuls: 50 of them (200 MB)
+    python benchmarks/models.py convnet OUT.pb        100 convolutions, 100 MB
+    python benchmarks/models.py huge OUT.pb [SIZE]    4096 x 4096 MatMuls: 28 of them (1.9 GB)
+    python benchmarks/models.py many OUT.pb [SIZE]    small layers of five nodes: 4000 of them
     python benchmarks/models.py small OUT.pb          a small convolutional network
 
-Inputs are called ``x`` and ``ids``, the output ``out``.
+SIZE is the number of layers. Inputs are called ``x`` and ``ids``, the output ``out``.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import BinaryIO, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import support  # noqa: F401  (makes graphwq importable)
 
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.atomic import write_atomically
 from graphwq.graphdef.graph import Graph
+from graphwq.graphdef.later import present
 from graphwq.graphdef.node import (
     Node,
     attr_bool,
@@ -27,7 +31,7 @@ from graphwq.graphdef.node import (
     new_node,
 )
 from graphwq.graphdef.protos import AttrValue
-from graphwq.graphdef.wire import VARINT, delimited, tag, varint
+from graphwq.graphdef.wire import VARINT, delimited, header, tag, varint
 
 #: What TensorFlow 1.15 writes into a graph's versions.
 _PRODUCER = 134
@@ -35,16 +39,22 @@ _FLOAT, _INT = attr_type(dtypes.DT_FLOAT), attr_type(dtypes.DT_INT32)
 
 
 class Builder:
-    """Collects nodes; every method returns the name of the node it adds."""
+    """Writes nodes, in memory or to a file; every method returns the name of the node it adds."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, file: Optional[BinaryIO] = None) -> None:
         self._random = np.random.RandomState(seed)
-        self._nodes: List[Node] = []
+        self._fast = np.random.Generator(np.random.PCG64(seed))
+        self._file = io.BytesIO() if file is None else file
+
+    def _add(self, node: Node) -> str:
+        self._file.write(header(1, node.nbytes) + bytes(node.raw))
+        if node.payload is not None:
+            self._file.write(present(node.payload))
+        return node.name
 
     def op(self, name: str, op: str, inputs: Sequence[str], **attrs: bytes) -> str:
         """Any node."""
-        self._nodes.append(new_node(name, op, tuple(inputs), attrs))
-        return name
+        return self._add(new_node(name, op, tuple(inputs), attrs))
 
     def placeholder(self, name: str, shape: Sequence[int], dtype: bytes = _FLOAT) -> str:
         """A Placeholder of a full shape."""
@@ -55,13 +65,18 @@ class Builder:
 
     def const(self, name: str, value: np.ndarray) -> str:
         """A Const."""
-        self._nodes.append(new_const(name, dtypes.FROM_NUMPY[value.dtype], value.shape, value))
-        return name
+        return self._add(new_const(name, dtypes.FROM_NUMPY[value.dtype], value.shape, value))
 
     def weight(self, name: str, shape: Tuple[int, ...]) -> str:
         """Gaussian values, scaled so that activations keep their size."""
         deviation = 1 / np.sqrt(int(np.prod(shape[:-1])))
         return self.const(name, (self._random.randn(*shape) * deviation).astype(np.float32))
+
+    def fast_weight(self, name: str, shape: Tuple[int, ...]) -> str:
+        """Like ``weight``, from a generator that is several times as fast."""
+        values = self._fast.standard_normal(shape, np.float32)
+        values *= np.float32(1 / np.sqrt(int(np.prod(shape[:-1]))))
+        return self.const(name, values)
 
     def matmul(self, name: str, a: str, b: str, transpose_b: bool = False) -> str:
         """A MatMul."""
@@ -80,11 +95,16 @@ class Builder:
         over = self.const(f"{name}/axes", np.array(axes, np.int32))
         return self.op(name, "Mean", [x, over], T=_FLOAT, Tidx=_INT, keep_dims=attr_bool(keep))
 
-    def to_bytes(self, output: str) -> bytes:
-        """The serialized GraphDef, in which ``out`` passes ``output`` on."""
+    def finish(self, output: str) -> None:
+        """End the graph with ``out``, which passes ``output`` on."""
         self.op("out", "Identity", [output], T=_FLOAT)
-        nodes = [delimited(1, bytes(node.to_bytes())) for node in self._nodes]
-        return b"".join([*nodes, delimited(4, tag(1, VARINT) + varint(_PRODUCER))])
+        self._file.write(delimited(4, tag(1, VARINT) + varint(_PRODUCER)))
+
+    def to_bytes(self, output: str) -> bytes:
+        """The serialized GraphDef (made in memory), in which ``out`` passes ``output`` on."""
+        self.finish(output)
+        assert isinstance(self._file, io.BytesIO)
+        return self._file.getvalue()
 
 
 def _encode(attr: AttrValue) -> bytes:
@@ -94,10 +114,53 @@ def _encode(attr: AttrValue) -> bytes:
 def matmul_chain(count: int = 50, size: int = 1024) -> bytes:
     """From x [1, size] through ``count`` MatMuls of size x size in a row."""
     b = Builder()
+    return b.to_bytes(chain(b, count, size))
+
+
+def chain(b: Builder, count: int = 50, size: int = 1024) -> str:
+    """See ``matmul_chain``."""
     x = b.placeholder("x", [1, size])
     for number in range(count):
         x = b.matmul(f"mm{number}", x, b.weight(f"w{number}", (size, size)))
-    return b.to_bytes(x)
+    return x
+
+
+def convnet(b: Builder, layers: int = 100) -> str:
+    """3 x 3 convolutions of 168 channels on 14 x 14, each with bias, ReLU and a shortcut."""
+    channels = 168
+    x = b.placeholder("x", [1, 28, 28, 3])
+    x = b.conv("stem", x, b.fast_weight("stem/w", (3, 3, 3, channels)), 2)
+    for number in range(layers - 1):
+        scope = f"layer{number}"
+        y = b.conv(f"{scope}/conv", x, b.fast_weight(f"{scope}/w", (3, 3, channels, channels)))
+        bias = b.const(f"{scope}/b", np.zeros(channels, np.float32))
+        y = b.op(f"{scope}/biased", "BiasAdd", [y, bias], T=_FLOAT)
+        y = b.op(f"{scope}/relu", "Relu", [y], T=_FLOAT)
+        half = b.op(
+            f"{scope}/half", "Mul", [y, b.const(f"{scope}/by", np.array(0.5, np.float32))], T=_FLOAT
+        )
+        x = b.op(f"{scope}/sum", "Add", [x, half], T=_FLOAT)
+    return b.mean("mean", x, [1, 2])
+
+
+def huge(b: Builder, layers: int = 28) -> str:
+    """A chain of MatMuls of 4096 x 4096 (64 MiB each)."""
+    x = b.placeholder("x", [1, 4096])
+    for number in range(layers):
+        x = b.matmul(f"mm{number}", x, b.fast_weight(f"w{number}", (4096, 4096)))
+    return x
+
+
+def many(b: Builder, layers: int = 4000) -> str:
+    """Small layers of five nodes each: MatMul 32 x 32, bias, ReLU."""
+    x = b.placeholder("x", [1, 32])
+    for number in range(layers):
+        scope = f"block{number // 50}/layer{number}"
+        y = b.matmul(f"{scope}/matmul", x, b.fast_weight(f"{scope}/w", (32, 32)))
+        bias = b.const(f"{scope}/b", np.full(32, 0.1, np.float32))
+        y = b.op(f"{scope}/biased", "BiasAdd", [y, bias], T=_FLOAT)
+        x = b.op(f"{scope}/relu", "Relu", [y], T=_FLOAT)
+    return x
 
 
 def matmul(rows: int, columns: Optional[int] = None) -> bytes:
@@ -114,9 +177,8 @@ def convolution(shape: Sequence[int], height: int) -> bytes:
     return b.to_bytes(b.conv("y", x, b.weight("w", tuple(shape))))
 
 
-def conv_net(width: int = 32, blocks: int = 4, classes: int = 10, height: int = 32) -> bytes:
+def small(b: Builder, blocks: int = 4, width: int = 32, classes: int = 10, height: int = 32) -> str:
     """Blocks of Conv2D, bias, ReLU and depthwise convolution; at the end mean and MatMul."""
-    b = Builder()
     x = b.placeholder("x", [1, height, height, 3])
     channels = 3
     for number in range(blocks):
@@ -129,7 +191,7 @@ def conv_net(width: int = 32, blocks: int = 4, classes: int = 10, height: int = 
         x = b.conv(f"{scope}/depthwise", x, depthwise, op="DepthwiseConv2dNative")
         channels = out
     x = b.mean("mean", x, [1, 2])
-    return b.to_bytes(b.matmul("logits", x, b.weight("fc", (channels, classes))))
+    return b.matmul("logits", x, b.weight("fc", (channels, classes)))
 
 
 def embedding(rows: int = 50000, columns: int = 768, ids: int = 128, tied: bool = False) -> bytes:
@@ -166,7 +228,20 @@ def feeds(data: bytes, seed: int = 1) -> Dict[str, np.ndarray]:
     return values
 
 
-MODELS: Mapping[str, Callable[[], bytes]] = {"chain": matmul_chain, "small": conv_net}
+MODELS: Mapping[str, Callable[..., str]] = {
+    "chain": chain,
+    "small": small,
+    "convnet": convnet,
+    "huge": huge,
+    "many": many,
+}
+
+
+def write(model: str, path: Path, layers: Optional[int] = None) -> None:
+    """Write one model to a file, without holding it in memory."""
+    with open(path, "wb") as file:
+        b = Builder(file=file)
+        b.finish(MODELS[model](b, *([] if layers is None else [layers])))
 
 
 def main() -> None:
@@ -174,8 +249,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write one of the graphs that are measured.")
     parser.add_argument("model", choices=sorted(MODELS))
     parser.add_argument("output", type=Path)
+    parser.add_argument("layers", type=int, nargs="?")
     arguments = parser.parse_args()
-    write_atomically(arguments.output, [MODELS[arguments.model]()], force=True)
+    write(arguments.model, arguments.output, arguments.layers)
 
 
 if __name__ == "__main__":

@@ -275,7 +275,7 @@ def new_const(
         raw = _const_head(name, dtype, shape, inputs, attrs, device)
         return Node(name, "Const", inputs, device, raw)
     payload: Payload
-    if isinstance(data, np.ndarray):
+    if isinstance(data, (np.ndarray, np.generic)):
         payload = _bytes_of(data, dtype)
     else:
         payload = Later(_values_nbytes(dtype, shape), partial(_made, data, dtype))

@@ -57,10 +57,11 @@ class Job:
         Raises:
             QuantizationError: the weight holds NaN or Inf.
         """
-        quantized, self.error = self._compute()
+        quantized, error = self._compute()
         self._arrays = [np.ascontiguousarray(make(quantized)) for make in self._makes]
         if keep:
             self.quantized = quantized
+        self.error = error  # the last: it tells other threads that the arrays are there
         return self
 
     def done(self, error: WeightError, quantized: Optional[QuantizedTensor]) -> None:
