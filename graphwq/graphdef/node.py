@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial, reduce
+from operator import mul
 from typing import TYPE_CHECKING, Callable, Dict, Mapping, Optional, Tuple, Union
 
 import numpy as np
@@ -114,14 +115,25 @@ class Node:
 
         The payload of a new constant is copied here; see ``attr_heads``.
         """
-        found = self.attr_heads()
+        found = dict(self.attr_heads())
         payload = present(self.payload)
         if payload is not None:
             found[_PAYLOAD_KEY] = memoryview(b"".join((found[_PAYLOAD_KEY], payload)))
         return found
 
-    def attr_heads(self) -> Dict[str, memoryview]:
-        """Like ``attr_bytes``, but a payload is left out at the end of the value it belongs to."""
+    def attr_heads(self) -> Mapping[str, memoryview]:
+        """Like ``attr_bytes``, but a payload is left out at the end of the value it belongs to.
+
+        Those of a constant, which are asked for again and again, are kept.
+        """
+        found: Optional[Mapping[str, memoryview]] = self.__dict__.get("_heads")
+        if found is None:
+            found = self._parsed_heads()
+            if self.op == "Const":
+                self.__dict__["_heads"] = found
+        return found
+
+    def _parsed_heads(self) -> Dict[str, memoryview]:
         raw = memoryview(self.raw)
         found: Dict[str, memoryview] = {}
         for number, wire_type, _, value, end in fields(raw, 0, self.nbytes):
@@ -161,6 +173,14 @@ class Node:
         Raises:
             InputError: not a TensorProto, or one that does not match its own shape.
         """
+        if self.frame is None or key != _PAYLOAD_KEY:
+            return self._parsed_tensor(key)
+        if "_tensor" not in self.__dict__:
+            self.__dict__["_tensor"] = self._parsed_tensor(key)
+        found: Optional[Tensor] = self.__dict__["_tensor"]
+        return found
+
+    def _parsed_tensor(self, key: str) -> Optional[Tensor]:
         content = self.attr_heads().get(key)
         if content is None:
             return None
@@ -205,6 +225,7 @@ def parse_node(buffer: memoryview, begin: int, end: int, frame_begin: int) -> No
     return Node(name, op, tuple(inputs), device, buffer[begin:end], None, buffer[frame_begin:end])
 
 
+@lru_cache(maxsize=256)
 def attr_type(dtype: int) -> bytes:
     """The AttrValue of a DataType."""
     return tag(_ATTR_TYPE, VARINT) + varint(dtype)
@@ -335,7 +356,7 @@ def _const_head(
 
 
 def _values_nbytes(dtype: int, shape: Tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64)) * dtypes.NUMPY[dtype].itemsize
+    return reduce(mul, shape, 1) * dtypes.NUMPY[dtype].itemsize
 
 
 def private_attrs(node: Node) -> Dict[str, memoryview]:

@@ -18,6 +18,9 @@ VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 Field = Tuple[int, int, int, int, int]
 
 
+_ONE_BYTE = tuple(bytes((value,)) for value in range(0x80))
+
+
 class WireError(InputError):
     """The bytes are not a protobuf message."""
 
@@ -88,6 +91,8 @@ def fields(buffer: Buffer, position: int = 0, end: int = -1) -> Iterator[Field]:
 
 def varint(value: int) -> bytes:
     """Encode a number >= 0 as a base-128 varint."""
+    if value < 0x80:
+        return _ONE_BYTE[value]
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -103,11 +108,13 @@ def tag(number: int, wire_type: int = LENGTH_DELIMITED) -> bytes:
 
 def delimited(number: int, payload: bytes) -> bytes:
     """Encode a length-delimited field (string, bytes, message)."""
-    return tag(number) + varint(len(payload)) + payload
+    return header(number, len(payload)) + payload
 
 
 def header(number: int, size: int) -> bytes:
     """Encode tag and length of a length-delimited field whose payload follows elsewhere."""
+    if number < 16 and size < 0x80:  # nearly all of them
+        return _ONE_BYTE[number << 3 | LENGTH_DELIMITED] + _ONE_BYTE[size]
     return tag(number) + varint(size)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import mul
 from typing import Any, Dict, Iterable, Optional, Tuple, Union
 
 import numpy as np
@@ -126,7 +128,7 @@ def as_groups(weight: np.ndarray, axes: Tuple[int, ...]) -> np.ndarray:
     flat_shape, flat_scale = merge_axes(weight.shape, axes)
     kept = [axis for axis, size in enumerate(flat_scale) if size > 1]
     rest = [axis for axis in range(len(flat_shape)) if axis not in kept]
-    groups = int(np.prod(shape, dtype=np.int64))
+    groups = reduce(mul, shape, 1)
     return weight.reshape(flat_shape).transpose(kept + rest).reshape(groups, -1)
 
 

@@ -100,7 +100,7 @@ def _absmax(weight: np.ndarray, shape: Shape) -> np.ndarray:
     reduced = tuple(axis for axis, size in enumerate(shape) if size == 1)
     result = np.zeros(shape, dtype)
     for begin, end in row_ranges(weight.shape):
-        block = weight[begin:end]
+        block = scratch.aligned(weight[begin:end])
         size = np.abs(block, out=scratch.take("ratio", block.shape, dtype), dtype=dtype)
         largest = np.maximum.reduce(size, axis=reduced, keepdims=True) if reduced else size
         part = _rows(result, begin, end)
@@ -146,7 +146,7 @@ def _codes(
     codes = scratch.lasting(weight.shape)
     signal = noise = worst = 0.0
     for begin, end in row_ranges(weight.shape):
-        block, step = weight[begin:end], _rows(scale, begin, end)
+        block, step = scratch.aligned(weight[begin:end]), _rows(scale, begin, end)
         ratio = scratch.take("ratio", block.shape, dtype)
         error = scratch.take("error", block.shape, error_dtype)
         np.divide(block, step, out=ratio, dtype=dtype)

@@ -7,6 +7,8 @@ next call for the same purpose, so it must not be handed out; one from ``lasting
 from __future__ import annotations
 
 import threading
+from functools import reduce
+from operator import mul
 from typing import Any, Tuple
 
 import numpy as np
@@ -20,7 +22,7 @@ LIMIT = 16 * 1024 * 1024
 
 def take(purpose: str, shape: Tuple[int, ...], dtype: Any) -> np.ndarray:
     """An uninitialized array in this thread's memory for ``purpose``."""
-    nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    nbytes = reduce(mul, shape, 1) * np.dtype(dtype).itemsize
     if nbytes > LIMIT:
         return np.empty(shape, dtype)
     held = getattr(_local, purpose, None)
@@ -44,7 +46,7 @@ def aligned(weight: np.ndarray) -> np.ndarray:
 
 def lasting(shape: Tuple[int, ...]) -> np.ndarray:
     """An uninitialized int8 array that keeps what is written to it."""
-    count = int(np.prod(shape, dtype=np.int64))
+    count = reduce(mul, shape, 1)
     if count > LIMIT // 4:
         return np.empty(shape, np.int8)
     left = getattr(_local, "slab", None)

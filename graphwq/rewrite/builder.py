@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import mul
 from typing import Dict, List, Mapping, Sequence, Tuple, Union
 
 import numpy as np
@@ -189,4 +191,4 @@ def fake_quant_attrs(num_bits: int) -> Dict[str, bytes]:
 
 
 def _nbytes(dtype: int, shape: Shape) -> int:
-    return int(np.prod(shape, dtype=np.int64)) * dtypes.NUMPY[dtype].itemsize
+    return reduce(mul, shape, 1) * dtypes.NUMPY[dtype].itemsize

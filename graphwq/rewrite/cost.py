@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import lru_cache
 from typing import Tuple
 
 from graphwq.quant.packing import ONE_BIT, Plane, planes
@@ -30,18 +32,39 @@ class _KnownTables(Tables):
 
 def dequant_nbytes(place: Place, site: WeightSite, item: PlanItem) -> int:
     """Bytes of all nodes that stand for a weight in the ``dequant`` form, without shared tables."""
+    item = replace(item, weight="")
+    if place.attrs:
+        return _nbytes(place, site.shape, site.dtype, item)
+    size, inner = len(place.name.encode()), bool(place.scope)
+    return _known(size, inner, place.device, place.control, site.shape, site.dtype, item)
+
+
+@lru_cache(maxsize=4096)
+def _known(
+    size: int,
+    inner: bool,
+    device: str,
+    control: Tuple[str, ...],
+    shape: Tuple[int, ...],
+    dtype: int,
+    item: PlanItem,
+) -> int:
+    """The layers of a network are much alike, and only the length of a name counts."""
+    place = Place("f" if inner else "", "x" * size, device, control, {})
+    return _nbytes(place, shape, dtype, item)
+
+
+def _nbytes(place: Place, shape: Tuple[int, ...], dtype: int, item: PlanItem) -> int:
     tables = _KnownTables("")
     if isinstance(item.form, Split):
-        return sum(
-            _whole(place, tables, _cut(site.shape, item.form.axis, size), site.dtype, item)
-            for size in item.form.sizes
-        )
+        axis, sizes = item.form.axis, item.form.sizes
+        return sum(_whole(place, tables, _cut(shape, axis, size), dtype, item) for size in sizes)
     if isinstance(item.form, Rows):
         builder = Builder(place, _PREFIX)
-        stored = rows.store(builder, site.shape, item.scheme, item.stored_bits, no_values)
-        rows.decode_all(builder, tables, stored, site.shape[0], site.dtype)
+        stored = rows.store(builder, shape, item.scheme, item.stored_bits, no_values)
+        rows.decode_all(builder, tables, stored, shape[0], dtype)
         return builder.nbytes
-    return _whole(place, tables, site.shape, site.dtype, item)
+    return _whole(place, tables, shape, dtype, item)
 
 
 def _cut(shape: Tuple[int, ...], axis: int, size: int) -> Tuple[int, ...]:

@@ -11,7 +11,8 @@ so the value is float32(code) * scale, bit for bit what ``bake`` stores.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
+from operator import mul
 from typing import Union
 
 import numpy as np
@@ -94,7 +95,7 @@ def _from_bits(
     values: Values,
 ) -> str:
     """The codes as float32 of the weight's shape, from one constant."""
-    count = int(np.prod(shape, dtype=np.int64))
+    count = reduce(mul, shape, 1)
     rows = -(-count // 8)
     packed = values(lambda quantized: pack_bits(quantized.codes, stored_bits))
     ref = builder.const("c", dtypes.DT_UINT8, (rows, stored_bits), packed)
@@ -110,7 +111,7 @@ def _shaped(
     builder: Builder, tables: Tables, value: str, stored: int, shape: Shape, mark: Union[int, str]
 ) -> str:
     """``stored`` decoded values as the weight's shape, without those that fill the last byte."""
-    count = int(np.prod(shape, dtype=np.int64))
+    count = reduce(mul, shape, 1)
     if stored != count:
         value = builder.reshape(f"flat{mark}", value, tables.shape(builder, (-1,)), _FLOAT)
         value = builder.slice(f"cut{mark}", value, [0], [count])
@@ -125,7 +126,7 @@ def _from_planes(
     values: Values,
 ) -> str:
     """The codes as float32 of the weight's shape, from one constant per plane."""
-    count = int(np.prod(shape, dtype=np.int64))
+    count = reduce(mul, shape, 1)
     total = ""
     for number, plane in enumerate(planes(stored_bits)):
         stored = plane.nbytes(count)

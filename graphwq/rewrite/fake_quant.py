@@ -9,7 +9,8 @@ the weights are bit for bit those of the other forms.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
+from operator import mul
 from typing import List, Tuple
 
 import numpy as np
@@ -69,7 +70,7 @@ def _on_values(
     value = builder.const("baked", dtypes.DT_FLOAT, shape, baked)
     if order != tuple(range(rank)):
         value = _transpose(builder, "channels_last", value, order)
-    channels = int(np.prod(scale_shape(shape, scheme.granularity), dtype=np.int64))
+    channels = reduce(mul, scale_shape(shape, scheme.granularity), 1)
     if kept and len(kept) > 1:
         flat = builder.ints("flat_shape", [-1, channels])
         value = builder.reshape("flat", value, flat, dtypes.DT_FLOAT)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Callable, Deque, Iterable, Iterator, Optional, Tuple, TypeVar
 
 Work = TypeVar("Work")
@@ -13,6 +14,9 @@ Result = TypeVar("Result")
 #: Results that are ahead of the one that is asked for hold about this many bytes together, or one
 #: of them does that holds more.
 MOST_AHEAD = 48 * 1024 * 1024
+
+#: Bytes of a result below which a thread costs more than it saves.
+_SMALL = 64 * 1024
 
 _THREADS = "GRAPHWQ_THREADS"
 
@@ -26,25 +30,31 @@ def in_order(
 
     Only a few results are ahead of the one that is asked for, so memory stays bounded; ``size``
     gives the bytes that the result of an item holds. numpy gives up the interpreter lock while it
-    computes, which is what makes threads worth it.
+    computes, which is what makes threads worth it; for a small item it is not, and the caller's
+    thread computes it when its turn comes.
     """
     threads = count_threads()
     if threads == 1:
         yield from map(function, work)
         return
     with ThreadPoolExecutor(threads) as pool:
-        ahead: Deque[Tuple[Future[Result], int]] = deque()
-        held = 0
+        ahead: Deque[Tuple[Callable[[], Result], int]] = deque()
+        held = running = 0
         for item in work:
-            own = size(item) if size is not None else 0
-            while ahead and (len(ahead) > threads or held + own > MOST_AHEAD):
-                done, freed = ahead.popleft()
+            own = size(item) if size is not None else _SMALL
+            while ahead and (running > threads or held + own > MOST_AHEAD or not ahead[0][1]):
+                give, freed = ahead.popleft()
                 held -= freed
-                yield done.result()
-            ahead.append((pool.submit(function, item), own))
-            held += own
-        while ahead:
-            yield ahead.popleft()[0].result()
+                running -= freed > 0
+                yield give()
+            if own < _SMALL:
+                ahead.append((partial(function, item), 0))
+            else:
+                ahead.append((pool.submit(function, item).result, own))
+                held += own
+                running += 1
+        for give, _ in ahead:
+            yield give()
 
 
 def count_threads() -> int:

@@ -8,7 +8,8 @@ The weight's own name still stands for the whole dequantized table.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
+from operator import mul
 from typing import List, Optional, Tuple
 
 import numpy as np
@@ -87,7 +88,7 @@ def store(
         codes = values(lambda quantized: quantized.codes)
         stored = (builder.const("codes", dtypes.DT_INT8, shape, codes),)
     else:
-        length = int(np.prod(row_shape, dtype=np.int64))
+        length = reduce(mul, row_shape, 1)
         stored = tuple(
             builder.const(
                 f"codes{number or ''}",
@@ -183,7 +184,7 @@ def _decode(
     """Rows of codes -> float32 [leading..., row_shape...]; ``leading`` names a shape."""
     if stored.stored_bits == 8:
         return builder.cast("float", codes[0], dtypes.DT_INT8, dtypes.DT_FLOAT)
-    length = int(np.prod(stored.row_shape, dtype=np.int64))
+    length = reduce(mul, stored.row_shape, 1)
     target = _joined_shape(builder, "shape", leading, stored.row_shape)
     total = ""
     for number, (ref, plane) in enumerate(zip(codes, planes(stored.stored_bits))):

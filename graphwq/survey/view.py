@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, Iterator, List, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Tuple
 
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph, Scope
@@ -85,6 +85,12 @@ class ScopeView:
         Raises:
             InputError: the scope has a cycle that is not a while loop.
         """
+        known: Optional[Dict[str, int]] = self.__dict__.get("_order")
+        if known is None:
+            known = self.__dict__["_order"] = self._sorted()
+        return known
+
+    def _sorted(self) -> Dict[str, int]:
         waiting = dict.fromkeys(self.users, 0)
         for name in self.users:
             for use in self._forward(name):
