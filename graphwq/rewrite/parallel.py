@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 #: Results that are ahead of the one that is asked for hold about this many bytes together, or one
 #: of them does that holds more.
-MOST_AHEAD = 48 * 1024 * 1024
+MOST_AHEAD = 96 * 1024 * 1024
 
 #: Bytes of a result below which a thread costs more than it saves.
 _SMALL = 64 * 1024

@@ -13,6 +13,7 @@ import numpy as np
 
 from graphwq.errors import InvariantError
 from graphwq.graphdef.node import Data
+from graphwq.quant.blocks import contiguous
 from graphwq.quant.metrics import WeightError
 from graphwq.quant.scheme import QuantizedTensor
 
@@ -58,7 +59,7 @@ class Job:
             QuantizationError: the weight holds NaN or Inf.
         """
         quantized, error = self._compute()
-        self._arrays = [np.ascontiguousarray(make(quantized)) for make in self._makes]
+        self._arrays = [*contiguous([make(quantized) for make in self._makes])]
         if keep:
             self.quantized = quantized
         self.error = error  # the last: it tells other threads that the arrays are there
