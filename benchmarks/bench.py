@@ -1,6 +1,6 @@
 """Size, latency and speed of graphwq against their targets and against TensorFlow's own tool.
 
-    python benchmarks/bench.py [speed|startup|latency|size|all] [--out RESULTS.md] [--json]
+    python benchmarks/bench.py [peers|startup|latency|size|all] [--out RESULTS.md] [--json]
 
 README.md says what is measured and how to read it.
 """
@@ -17,7 +17,7 @@ from typing import Callable, Dict, List, Optional
 import support
 from support import Part
 
-PARTS = ("speed", "startup", "latency", "size")
+PARTS = ("peers", "startup", "latency", "size")
 
 _DETAILS = "size_table.md"
 
@@ -65,9 +65,10 @@ def _run(name: str, details: Optional[Path]) -> Part:
         from size import size
 
         return size(details)
-    from speed import speed, startup
+    from peers import peers
+    from startup import startup
 
-    runners: Dict[str, Callable[[], Part]] = {"speed": speed, "startup": startup}
+    runners: Dict[str, Callable[[], Part]] = {"peers": peers, "startup": startup}
     return runners[name]()
 
 

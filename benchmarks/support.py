@@ -9,10 +9,14 @@ from __future__ import annotations
 import compileall
 import os
 import platform
+import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,6 +29,8 @@ ROOT = HERE.parent
 
 sys.path.insert(0, str(ROOT))
 
+_WATCH_SECONDS = 0.002
+
 
 @dataclass(frozen=True)
 class Run:
@@ -32,12 +38,14 @@ class Run:
 
     Attributes:
         wall, cpu: seconds; cpu is user + system of the process and all its threads.
-        rss: peak resident memory in bytes.
+        rss: peak resident memory in bytes, the mapped pages of files included.
+        anonymous: peak of the memory that is no page of a file.
     """
 
     wall: float
     cpu: float
     rss: int
+    anonymous: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,23 +134,99 @@ def _print_table(title: str, table: Table) -> None:
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(shown)
 
 
-def measure(argv: Sequence[str], environment: Dict[str, str]) -> Run:
+def measure(
+    argv: Sequence[str],
+    environment: Dict[str, str],
+    folder: Path = HERE,
+    seconds: Optional[float] = None,
+    memory: Optional[int] = None,
+) -> Run:
     """Run a process to its end, in this folder: ``python -m`` looks where it is started first.
+
+    Args:
+        argv, environment, folder: of the process.
+        seconds: it is killed after so many.
+        memory: bytes of address space that it may have.
 
     Raises:
         RuntimeError: it failed; with the end of its output.
     """
+
+    def limit() -> None:
+        os.setpgrp()
+        if memory is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+
     with tempfile.TemporaryFile() as log:
         begin = time.perf_counter()
-        process = subprocess.Popen(argv, stdout=log, stderr=log, env=environment, cwd=str(HERE))
+        process = subprocess.Popen(
+            argv, stdout=log, stderr=log, env=environment, cwd=str(folder), preexec_fn=limit
+        )
+        watch = _Watch(process.pid, seconds)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - begin
         process.returncode = status
+        watch.stop()
+        if watch.killed:
+            raise RuntimeError(f"not done after {seconds:.0f} s")
         if status:
             log.seek(0)
             tail = log.read().decode("utf-8", "replace")[-2000:]
             raise RuntimeError(f"{' '.join(argv)} failed (status {status}):\n{tail}")
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Run(wall, cpu, usage.ru_maxrss * 1024, watch.anonymous)
+
+
+class _Watch(threading.Thread):
+    """Looks at a process and its children every 2 ms: the peak of their anonymous memory.
+
+    The kernel keeps no such peak; ``RssAnon`` of /proc/PID/status is its value at an instant. What
+    lives for less than 2 ms can be missed.
+    """
+
+    def __init__(self, pid: int, seconds: Optional[float]) -> None:
+        super().__init__(daemon=True)
+        self.anonymous = 0
+        self.killed = False
+        self._pid = pid
+        self._end = None if seconds is None else time.monotonic() + seconds
+        self._over = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """Look until the process is over."""
+        while not self._over.wait(_WATCH_SECONDS):
+            self.anonymous = max(self.anonymous, sum(map(_anonymous, _family(self._pid))))
+            if self._end is not None and time.monotonic() > self._end:
+                self.killed = True
+                os.killpg(self._pid, signal.SIGKILL)
+                return
+
+    def stop(self) -> None:
+        """End the watch."""
+        self._over.set()
+        self.join()
+
+
+def _family(pid: int) -> List[int]:
+    """A process and its descendants."""
+    found = [pid]
+    for parent in found:  # which grows meanwhile
+        try:
+            children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+        except OSError:
+            continue
+        found.extend(map(int, children.split()))
+    return found
+
+
+def _anonymous(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else 0
 
 
 def interleaved(
@@ -172,6 +256,7 @@ def middle(runs: Sequence[Run]) -> Run:
         median(run.wall for run in runs),
         median(run.cpu for run in runs),
         int(median(run.rss for run in runs)),
+        int(median(run.anonymous for run in runs)),
     )
 
 
