@@ -7,7 +7,7 @@ BIN      := $(VENV)/bin
 JOBS     ?= 2
 PIP      := pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format types test-37 test-modern corpus corpus-mnn golden fixtures bench fuzz clean
+.PHONY: demo test lint format types test-37 test-modern corpus corpus-mnn golden fixtures bench bench-regress bench-scaling fuzz clean
 
 demo: $(VENV)/ready
 	@rm -rf out && mkdir -p out
@@ -64,6 +64,14 @@ fixtures: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/bench.py all --out benchmarks/RESULTS.md
+
+# Did the working tree get slower than the last commit but one? OLD= and NEW= name other commits.
+bench-regress: $(VENV)/ready
+	$(BIN)/python benchmarks/regress.py $(OLD) $(NEW)
+
+# benchmarks/scaling.svg: time from 1 MB to 1.9 GB and from 100 to 100,000 nodes.
+bench-scaling: $(VENV)/ready
+	$(BIN)/python benchmarks/scaling.py
 
 fuzz: $(VENV)/ready
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q -n $(JOBS) tests/laws
