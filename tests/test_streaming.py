@@ -189,16 +189,16 @@ def test_a_full_disk_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert threading.active_count() == before
 
 
-def test_progress_counts_each_weight_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("baked", [False, True])
+def test_progress_counts_each_weight_once(baked: bool, tmp_path: Path) -> None:
     """Also the weights that are left as they are."""
-    baked = graphwq.quantize(network(), 8, "bake").graph
-    for graph in (network(), baked):
-        steps: List[Tuple[int, int, str]] = []
-        draft = api.draft_with(graph, Options(storage="bake"))
-        write(draft, tmp_path / "out.pb", True, lambda *step: steps.append(step))
-        count = len(draft.weights)
-        assert [step[:2] for step in steps] == [(n, count) for n in range(1, count + 1)]
-        assert {step[2] for step in steps} == {weight.item.weight for weight in draft.weights}
+    graph = graphwq.quantize(network(), 8, "bake").graph if baked else network()
+    steps: List[Tuple[int, int, str]] = []
+    draft = api.draft_with(graph, Options(storage="bake"))
+    write(draft, tmp_path / "out.pb", True, lambda *step: steps.append(step))
+    count = len(draft.weights)
+    assert [step[:2] for step in steps] == [(n, count) for n in range(1, count + 1)]
+    assert {step[2] for step in steps} == {weight.item.weight for weight in draft.weights}
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
