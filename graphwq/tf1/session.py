@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from types import ModuleType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -13,6 +14,8 @@ from graphwq.graphdef.dtypes import REF_OFFSET
 from graphwq.graphdef.graph import Graph
 
 _NO_KERNEL = "No OpKernel was registered"
+#: TensorFlow's own graph seed where only ops have one.
+_GRAPH_SEED = 87654321
 
 
 def tensorflow() -> ModuleType:
@@ -73,6 +76,9 @@ class Runner:
         version: of TensorFlow.
         dropped: "op.attribute" of what a newer TensorFlow wrote and this one does not know. Such
             attributes are left out, as TensorFlow itself does with those that have their default.
+        random: names of random ops. Those without a seed are given one, made of their name, and
+            each run has a session of its own, so that runs and graphs that are compared draw the
+            same numbers.
 
     Raises:
         InputError: TensorFlow cannot import the graph; the message is TensorFlow's.
@@ -89,6 +95,7 @@ class Runner:
             )
         proto = tf.GraphDef.FromString(graph.to_bytes())
         self.dropped = _drop_unknown_attributes(proto)
+        self.random = _seed(proto)
         self.graph = tf.Graph()
         with self.graph.as_default():
             try:
@@ -97,7 +104,8 @@ class Runner:
                 raise InputError(f"TensorFlow cannot import the graph: {_first(error)}") from error
         self._tf = tf
         self.version: str = tf.VERSION
-        self._session = tf.Session(graph=self.graph, config=_config(tf, optimize, threads))
+        self._config = _config(tf, optimize, threads)
+        self._session = tf.Session(graph=self.graph, config=self._config)
 
     def __enter__(self) -> Runner:
         return self
@@ -123,6 +131,9 @@ class Runner:
         """
         names: List[str] = list(outputs)
         try:
+            if self.random:
+                self._session.close()
+                self._session = self._tf.Session(graph=self.graph, config=self._config)
             values = self._session.run(names, feed_dict=dict(feeds or {}))
         except (ValueError, TypeError, KeyError, self._tf.errors.OpError) as error:
             message = f"TensorFlow cannot run the graph: {_first(error)}"
@@ -206,6 +217,20 @@ def _drop_unknown_attributes(proto: Any) -> Tuple[str, ...]:
                     del node.attr[name]
                     dropped[f"{node.op}.{name}"] = None
     return tuple(dropped)
+
+
+def _seed(proto: Any) -> Tuple[str, ...]:
+    """The names of random ops, after those without a seed got one made of their name."""
+    bodies = [function.node_def for function in proto.library.function]
+    found: Dict[str, None] = {}
+    for node in (node for nodes in [proto.node, *bodies] for node in nodes):
+        pair = [node.attr[key] for key in ("seed", "seed2") if key in node.attr]
+        if len(pair) < 2 or any(one.WhichOneof("value") != "i" for one in pair):
+            continue
+        found[node.name] = None
+        if not any(one.i for one in pair):
+            pair[0].i, pair[1].i = _GRAPH_SEED, zlib.crc32(node.name.encode())
+    return tuple(found)
 
 
 def _first(error: Exception) -> str:

@@ -91,3 +91,24 @@ def test_results_are_arrays_of_plain_types() -> None:
     assert found["one:0"].shape == ()
     assert found["one:0"].item() == b"1.500000"
     assert found["r:0"] == 1.5
+
+
+def test_random_ops_draw_the_same_numbers() -> None:
+    """In each run and in each session, with a seed or without; two ops draw different ones."""
+    tf = tensorflow()
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.random_uniform([64], name="free")
+        tf.random_uniform([64], name="other")
+        tf.random_uniform([64], seed=5, name="seeded")
+        tf.constant(1.0, name="one")
+    made = Graph.parse(graph.as_graph_def().SerializeToString())
+    names = [f"{op}/RandomUniform" for op in ("free", "other", "seeded")]
+    tensors = [f"{name}:0" for name in names]
+    with Runner(made) as runner, Runner(made) as second:
+        assert runner.random == tuple(names)
+        runs = [runner.run(tensors), runner.run(tensors), second.run(tensors)]
+    for run in runs[1:]:
+        for name in tensors:
+            np.testing.assert_array_equal(run[name], runs[0][name])
+    assert (runs[0][tensors[0]] != runs[0][tensors[1]]).all()
