@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, Iterator, List, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Tuple
 
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph, Scope
@@ -82,9 +82,18 @@ class ScopeView:
     def topological_order(self) -> Dict[str, int]:
         """Position of each node such that inputs come first; back edges of loops left out.
 
+        It is worked out once.
+
         Raises:
             InputError: the scope has a cycle that is not a while loop.
         """
+        known: Optional[Dict[str, int]] = self.__dict__.get("_topological_order")
+        if known is None:
+            known = self._topological_order()
+            self.__dict__["_topological_order"] = known
+        return known
+
+    def _topological_order(self) -> Dict[str, int]:
         waiting = dict.fromkeys(self.users, 0)
         for name in self.users:
             for use in self._forward(name):
