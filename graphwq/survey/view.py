@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph, Scope
@@ -20,8 +20,7 @@ CALL_OPS = ("PartitionedCall", "StatefulPartitionedCall")
 BRANCH_OPS = ("If", "StatelessIf")
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(NamedTuple):
     """One place where an output is used: input ``slot`` (-1: control) of ``node``."""
 
     node: Node
@@ -232,9 +231,12 @@ def _build_scope(scope: Scope) -> ScopeView:
     dangling = []
     for node in scope.nodes:
         for slot, name in enumerate(node.inputs):
-            ref = TensorRef.parse(name)
-            if ref.node not in users:
+            producer, port = name, 0
+            if ":" in name or name.startswith("^"):
+                ref = TensorRef.parse(name)
+                producer, port = ref.node, ref.port
+            if producer not in users:
                 dangling.append((node.name, name))
                 continue
-            users[ref.node].append(Use(node, CONTROL if ref.port == CONTROL else slot, ref.port))
+            users[producer].append(Use(node, CONTROL if port == CONTROL else slot, port))
     return ScopeView(scope, nodes, users, tuple(dangling))
