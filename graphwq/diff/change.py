@@ -46,6 +46,7 @@ class Kind(str, Enum):
     OUTPUT_ADDED = "output_added"
     OUTPUT_REMOVED = "output_removed"
     WEIGHT_QUANTIZED = "weight_quantized"
+    CONSTANT_DECODED = "constant_decoded"
     PLAN_NOT_FOLLOWED = "plan_not_followed"
     FUNCTION_ADDED = "function_added"
     FUNCTION_REMOVED = "function_removed"

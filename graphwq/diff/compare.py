@@ -14,13 +14,15 @@ from graphwq.diff.nodes import PLACEHOLDERS, compare_nodes
 from graphwq.diff.order import order_change
 from graphwq.diff.rename import Renames, renamed
 from graphwq.diff.renames import rename_changes
-from graphwq.diff.sets import split
+from graphwq.diff.sets import Split, split
+from graphwq.diff.subgraphs import Decoded, decoded
 from graphwq.diff.values import same_bytes
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph, Scope
 from graphwq.graphdef.node import Node
 from graphwq.rewrite.plan import Plan
 from graphwq.survey.sites import qualified
+from graphwq.survey.view import View, build
 
 #: The end of the name of a node that was set aside; no TensorFlow name has it.
 _GONE = " (removed)"
@@ -140,6 +142,7 @@ class _Walk:
         self._old, self._new, self._renames = old, new, renames
         self._explanation = explanation
         self._tallies: Dict[str, Tally] = {}
+        self._view: Optional[View] = None
 
     def changes(self) -> Iterator[Change]:
         found: List[Change] = list(field_changes(self._old, self._new))
@@ -167,7 +170,13 @@ class _Walk:
             frozenset(former.get(name, name) for name in interface),
         )
         parts = split({node.name: node for node in old.nodes}, {n.name: n for n in new.nodes})
+        stored = self._decoded(scope, old, parts)
+        for item in stored.values():
+            yield _called(item.change, scope, former, item.constant)
+        hidden = {node for item in stored.values() for node in item.nodes}
         for _, node in parts.removed:
+            if node.name in stored:
+                continue
             change = removed_node(scope, node, node.name in before_outputs)
             if node.name in former:
                 change = replace(change, path=qualified(scope, former[node.name]))
@@ -176,10 +185,12 @@ class _Walk:
             if same_bytes(before.to_bytes(), after.to_bytes()) or self._explains(scope, after):
                 continue
             for change in compare_nodes(scope, before, after):
+                if _is_decoding(change, name, stored):
+                    continue
                 change = retyped_output(change) if name in before_outputs else change
                 yield _called(change, scope, former, name)
         for _, node in parts.added:
-            if not self._explains(scope, node, is_added=True):
+            if not self._explains(scope, node, is_added=True) and node.name not in hidden:
                 yield added_node(scope, node, node.name in after_outputs)
         moved = order_change(
             scope,
@@ -188,6 +199,24 @@ class _Walk:
         )
         if moved is not None:
             yield moved
+
+    def _decoded(self, scope: str, old: Scope, parts: Split[str, Node]) -> Dict[str, Decoded]:
+        """Constant of OLD -> the subgraph of NEW that stands for it; see ``subgraphs``."""
+        gone = [node for _, node in parts.removed if node.op == "Const"]
+        gone += [old for _, old, new in parts.mutual if old.op == "Const" != new.op]
+        if not gone:
+            return {}
+        taken: FrozenSet[str] = frozenset()
+        if self._explanation is not None:
+            touched = self._explanation.touched
+            weight_of = self._explanation.weight_of
+            taken = frozenset(
+                node for where, node in touched if where == scope and weight_of(scope, node)
+            )
+        if self._view is None:
+            self._view = build(self._new)
+        found = decoded(scope, old, self._view.scopes[scope], taken)
+        return {item.constant: item for item in found}
 
     def _explains(self, scope: str, node: Node, is_added: bool = False) -> bool:
         if self._explanation is None:
@@ -212,6 +241,16 @@ def _interface(scope: Scope, fetched: FrozenSet[str]) -> FrozenSet[str]:
     if scope.name:
         return frozenset()
     return fetched | {node.name for node in scope.nodes if node.op in PLACEHOLDERS}
+
+
+def _is_decoding(change: Change, name: str, stored: Mapping[str, Decoded]) -> bool:
+    """Whether a change says no more than that a constant is decoded here, or read from there."""
+    if name in stored:
+        return change.kind not in (Kind.CONTROL_INPUT_CHANGED, Kind.DEVICE_CHANGED)
+    if change.kind is not Kind.INPUT_REWIRED:
+        return False
+    item = stored.get(change.detail["old"])
+    return item is not None and change.detail["new"] in (item.root, f"{item.root}:0")
 
 
 def _called(change: Change, scope: str, former: Mapping[str, str], name: str) -> Change:

@@ -380,6 +380,18 @@ def attr_of_bool(node: Node, key: str) -> bool:
     return bool(_attr_number(node, key, _ATTR_BOOL))
 
 
+def attr_of_string(node: Node, key: str, default: bytes) -> bytes:
+    """A string attribute, or ``default`` where the node does not set it."""
+    content = node.attr_heads().get(key)
+    if content is None:
+        return default
+    result = b""
+    for number, wire_type, _, value, end in fields(content):
+        if number == _ATTR_STRING and wire_type == LENGTH_DELIMITED:
+            result = bytes(content[value:end])
+    return result
+
+
 def attr_of_type(node: Node, key: str) -> int:
     """A DataType attribute without its reference offset; 0 where the node does not set it."""
     dtype = _attr_number(node, key, _ATTR_TYPE) or 0
