@@ -50,6 +50,7 @@ class Kind(str, Enum):
     PLAN_NOT_FOLLOWED = "plan_not_followed"
     FUNCTION_ADDED = "function_added"
     FUNCTION_REMOVED = "function_removed"
+    FUNCTION_RENAMED = "function_renamed"
     FUNCTION_CHANGED = "function_changed"
     VERSIONS_CHANGED = "versions_changed"
     FIELD_CHANGED = "field_changed"

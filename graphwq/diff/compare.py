@@ -7,6 +7,11 @@ from typing import Dict, FrozenSet, Iterator, List, Mapping, Optional, Tuple
 
 from graphwq.diff.change import Change, Kind, Severity
 from graphwq.diff.explain import Explanation, Tally, explain, weight_changes
+from graphwq.diff.function_names import (
+    function_renames,
+    renamed_functions,
+    with_function_names,
+)
 from graphwq.diff.interface import added_node, outputs, removed_node, retyped_output
 from graphwq.diff.library import field_changes
 from graphwq.diff.match import match_scopes
@@ -67,14 +72,21 @@ def diff_graphs(old: Graph, new: Graph, plan: Optional[Plan] = None) -> Comparis
             f"the plan was made for another graph (its digest is {(plan.graph_digest or '')[:12]}"
             f"..., OLD's {old.digest[:12]}...): give the plan by which NEW was made from OLD"
         )
+    functions = renamed_functions(old, new)
+    given = old
+    if functions:
+        old = with_function_names(old, functions)
+        plan = None if plan is None else replace(plan, graph_digest=None)
     scopes = split(_scopes(old), _scopes(new)).mutual
     renames = {name: _names(before, match_scopes(before, after)) for name, before, after in scopes}
     renames = {name: names for name, names in renames.items() if names}
     aligned = renamed(old, renames)
     found = explain(old, aligned, new, renames, plan)
-    walk = _Walk(aligned, new, renames, found)
-    changes = sorted(walk.changes(), key=lambda change: _rank(change, found))
-    return Comparison(old, new, aligned, renames, tuple(changes), found)
+    walk = [*function_renames(given, functions), *_Walk(aligned, new, renames, found).changes()]
+    changes = sorted(walk, key=lambda change: _rank(change, found))
+    if functions:
+        aligned = renamed(given, renames)
+    return Comparison(given, new, aligned, renames, tuple(changes), found)
 
 
 def diff_by_name(old: Graph, new: Graph) -> Tuple[Change, ...]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Dict, List, Mapping, Tuple, Union
 
+from graphwq.diff.written import attr_fields
 from graphwq.graphdef.graph import MAIN, Function, Graph, Item, Library
-from graphwq.graphdef.node import Node, attr_fields, preamble
+from graphwq.graphdef.node import Node, preamble
 from graphwq.graphdef.wire import (
     LENGTH_DELIMITED,
     Buffer,

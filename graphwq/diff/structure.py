@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Dict, Hashable, Iterable, List, Tuple
 
 from graphwq.diff.attrs import default, tensor_of
+from graphwq.diff.written import attr_fields
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Scope
-from graphwq.graphdef.node import CONTROL, Node, TensorRef, attr_fields
+from graphwq.graphdef.node import CONTROL, Node, TensorRef
 from graphwq.graphdef.tensor import Tensor
 from graphwq.survey.view import BACK_EDGE_OPS
 

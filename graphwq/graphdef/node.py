@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _NAME, _OP, _INPUT, _DEVICE, _ATTR = 1, 2, 3, 4, 5
 _KEY, _VALUE = 1, 2
-_ATTR_TAG = _ATTR << 3 | LENGTH_DELIMITED
 _ATTR_STRING, _ATTR_INT, _ATTR_BOOL, _ATTR_TYPE, _ATTR_TENSOR, _ATTR_LAST = 2, 3, 5, 6, 8, 10
 
 CONTROL = -1
@@ -247,30 +246,6 @@ def _short(number: int, written: str) -> bytes:
     if len(data) < 0x80:
         return _HEADS[number][len(data)] + data
     return delimited(number, data)
-
-
-def attr_fields(node: Node) -> Optional[memoryview]:
-    """The attributes as they are written, behind everything else of the node.
-
-    None for a node whose fields are written in another order, or that has other fields.
-    """
-    if node.payload is not None:
-        return None
-    head = preamble(node.name, node.op, node.inputs, node.device)
-    raw = memoryview(node.raw)
-    position, end = len(head), len(raw)
-    if raw[:position] != head:
-        return None
-    tail = raw[position:]
-    while position < end:
-        if raw[position] != _ATTR_TAG or position + 1 == end:
-            return None
-        size = raw[position + 1]
-        position += 2
-        if size >= 0x80:
-            size, position = read_varint(raw, position - 1, end)
-        position += size
-    return tail if position == end else None
 
 
 def new_node(
