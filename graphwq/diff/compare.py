@@ -20,6 +20,7 @@ from graphwq.diff.order import order_change
 from graphwq.diff.rename import Renames, renamed
 from graphwq.diff.renames import rename_changes
 from graphwq.diff.sets import Split, split
+from graphwq.diff.signatures import Signatures, signature_changes
 from graphwq.diff.subgraphs import Decoded, decoded
 from graphwq.diff.values import same_bytes
 from graphwq.errors import InputError
@@ -43,6 +44,7 @@ class Comparison:
         renames: what was renamed.
         changes: unexplained ones first, each part by severity, then in file order.
         explanation: the quantization that leads from OLD to NEW; None where there is none.
+        signatures: of OLD and of NEW; None for a GraphDef.
     """
 
     old: Graph
@@ -51,15 +53,22 @@ class Comparison:
     renames: Renames
     changes: Tuple[Change, ...]
     explanation: Optional[Explanation]
+    signatures: Tuple[Optional[Signatures], Optional[Signatures]] = (None, None)
 
 
-def diff_graphs(old: Graph, new: Graph, plan: Optional[Plan] = None) -> Comparison:
+def diff_graphs(
+    old: Graph,
+    new: Graph,
+    plan: Optional[Plan] = None,
+    signatures: Tuple[Optional[Signatures], Optional[Signatures]] = (None, None),
+) -> Comparison:
     """Compare two graphs.
 
     Args:
         old, new: the graphs.
         plan: the quantization plan by which NEW is said to be made from OLD; without one it is
             recovered from NEW where NEW holds weights of OLD quantized.
+        signatures: of OLD and of NEW; None for a GraphDef.
 
     Raises:
         InputError: two nodes of a scope have one name, an attribute is damaged, or the plan does
@@ -82,11 +91,15 @@ def diff_graphs(old: Graph, new: Graph, plan: Optional[Plan] = None) -> Comparis
     renames = {name: names for name, names in renames.items() if names}
     aligned = renamed(old, renames)
     found = explain(old, aligned, new, renames, plan)
-    walk = [*function_renames(given, functions), *_Walk(aligned, new, renames, found).changes()]
+    walk = [
+        *signature_changes(*signatures, renames.get("", {})),
+        *function_renames(given, functions),
+        *_Walk(aligned, new, renames, found).changes(),
+    ]
     changes = sorted(walk, key=lambda change: _rank(change, found))
     if functions:
         aligned = renamed(given, renames)
-    return Comparison(given, new, aligned, renames, tuple(changes), found)
+    return Comparison(given, new, aligned, renames, tuple(changes), found, signatures)
 
 
 def diff_by_name(old: Graph, new: Graph) -> Tuple[Change, ...]:
