@@ -20,7 +20,8 @@ def outputs(scope: Scope) -> FrozenSet[str]:
         return frozenset()
     used: Set[str] = set()
     for node in scope.nodes:
-        used.update(TensorRef.parse(item).node for item in node.inputs)
+        used.update(node.inputs)
+    used.update([TensorRef.parse(item).node for item in used if ":" in item or item[:1] == "^"])
     return frozenset(
         node.name for node in scope.nodes if node.op not in _NO_OUTPUT and node.name not in used
     )

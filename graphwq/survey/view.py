@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, Iterator, List, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph, Scope
@@ -20,8 +20,7 @@ CALL_OPS = ("PartitionedCall", "StatefulPartitionedCall")
 BRANCH_OPS = ("If", "StatelessIf")
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(NamedTuple):
     """One place where an output is used: input ``slot`` (-1: control) of ``node``."""
 
     node: Node
@@ -82,9 +81,18 @@ class ScopeView:
     def topological_order(self) -> Dict[str, int]:
         """Position of each node such that inputs come first; back edges of loops left out.
 
+        It is worked out once.
+
         Raises:
             InputError: the scope has a cycle that is not a while loop.
         """
+        known: Optional[Dict[str, int]] = self.__dict__.get("_topological_order")
+        if known is None:
+            known = self._topological_order()
+            self.__dict__["_topological_order"] = known
+        return known
+
+    def _topological_order(self) -> Dict[str, int]:
         waiting = dict.fromkeys(self.users, 0)
         for name in self.users:
             for use in self._forward(name):
@@ -223,9 +231,12 @@ def _build_scope(scope: Scope) -> ScopeView:
     dangling = []
     for node in scope.nodes:
         for slot, name in enumerate(node.inputs):
-            ref = TensorRef.parse(name)
-            if ref.node not in users:
+            producer, port = name, 0
+            if ":" in name or name.startswith("^"):
+                ref = TensorRef.parse(name)
+                producer, port = ref.node, ref.port
+            if producer not in users:
                 dangling.append((node.name, name))
                 continue
-            users[ref.node].append(Use(node, CONTROL if ref.port == CONTROL else slot, ref.port))
+            users[producer].append(Use(node, CONTROL if port == CONTROL else slot, port))
     return ScopeView(scope, nodes, users, tuple(dangling))
