@@ -181,15 +181,15 @@ def _search(
     sizes, costs = np.zeros(1, np.int64), np.zeros(1)
     history: List[Tuple[np.ndarray, np.ndarray]] = []
     limit = known * (1 + _EQUAL)
+    rest = _Rest(options, hulls, order)
     for number, weight in enumerate(order):
         own = options[weight]
-        rest = _Rest(options, hulls, order[number + 1 :])
         count = len(sizes)
         new_sizes = np.concatenate([sizes + choice[0] for choice in own])
         new_costs = np.concatenate([costs + choice[1] for choice in own])
         parents = np.tile(np.arange(count), len(own))
         places = np.repeat(np.arange(len(own)), count)
-        keep = rest.least(budget - new_sizes) + new_costs <= limit
+        keep = rest.least(number + 1, budget - new_sizes) + new_costs <= limit
         new_sizes, new_costs = new_sizes[keep], new_costs[keep]
         parents, places = parents[keep], places[keep]
         front = _front(new_sizes, new_costs)
@@ -216,21 +216,35 @@ def _front(sizes: np.ndarray, costs: np.ndarray) -> np.ndarray:
 
 
 class _Rest:
-    """The least cost of the weights that are still to come, as a function of what is left."""
+    """The least cost of the weights that are still to come, as a function of what is left.
+
+    Args:
+        options, hulls: of all weights.
+        order: in which the weights are taken.
+    """
 
     def __init__(
-        self, options: Sequence[_Options], hulls: Sequence[List[int]], weights: Sequence[int]
+        self, options: Sequence[_Options], hulls: Sequence[List[int]], order: Sequence[int]
     ) -> None:
-        own = [options[weight] for weight in weights]
-        steps = _steps(own, [hulls[weight] for weight in weights])
-        smallest = sum(one[0][0] for one in own)
-        dearest = sum(one[0][1] for one in own)
-        self._sizes = smallest + np.concatenate(
-            [[0], np.cumsum([step.size for step in steps], dtype=np.int64)]
-        )
-        self._costs = dearest - np.concatenate([[0.0], np.cumsum([step.gain for step in steps])])
+        steps = _steps(options, hulls)
+        turn = {weight: number for number, weight in enumerate(order)}
+        self._turns = np.array([turn[step.weight] for step in steps], np.int64)
+        self._sizes = np.array([step.size for step in steps], np.int64)
+        self._gains = np.array([step.gain for step in steps])
+        self._smallest = _from_the_end([options[weight][0][0] for weight in order])
+        self._dearest = _from_the_end([options[weight][0][1] for weight in order])
 
-    def least(self, left: np.ndarray) -> np.ndarray:
-        """For each budget; infinite where even the smallest choices are too large."""
-        found = np.interp(left, self._sizes, self._costs)
-        return np.where(left < self._sizes[0], np.inf, found)
+    def least(self, number: int, left: np.ndarray) -> np.ndarray:
+        """After ``number`` weights, for each budget; infinite where it is too small."""
+        coming = self._turns >= number
+        sizes = self._smallest[number] + np.concatenate([[0], np.cumsum(self._sizes[coming])])
+        costs = self._dearest[number] - np.concatenate([[0.0], np.cumsum(self._gains[coming])])
+        return np.where(left < sizes[0], np.inf, np.interp(left, sizes, costs))
+
+
+def _from_the_end(values: Sequence[float]) -> List[float]:
+    """For each place the sum of what stands there and behind it; 0 at the end."""
+    sums: List[float] = [0]
+    for value in reversed(values):
+        sums.append(sums[-1] + value)
+    return sums[::-1]
