@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -60,7 +60,7 @@ _MENUS = (
 #: How often a plan that turns out too large is made smaller.
 _TRIES = 12
 #: How often the limit is moved by what was measured.
-_SEARCHES = 5
+_SEARCHES = 4
 #: Room that is not worth another search, as a part of what is allowed.
 _SLACK = 0.001
 _FLOAT_DETAIL = "the target leaves it float"
@@ -287,19 +287,20 @@ class Mixer:
                 f"{self._graph.nbytes})"
             )
         limit = allowed + start.nbytes - best.nbytes
-        tried = set()
+        tried: Set[int] = set()
         while limit not in tried and len(tried) < _SEARCHES:
             tried.add(limit)
-            fitting = [one for menu in _MENUS for one in self._within(limit, menu)]
-            if not fitting:
-                break
-            found = min(fitting, key=_order)
-            measured = replace(found, nbytes=self._measured(found))
-            if measured.nbytes <= allowed:
-                best = min(best, measured, key=_order)
-                if allowed - measured.nbytes < _SLACK * allowed:
+            fitting = {one.widths: one for menu in _MENUS for one in self._within(limit, menu)}
+            excess = []
+            for found in sorted(fitting.values(), key=_order):
+                measured = replace(found, nbytes=self._measured(found))
+                excess.append(measured.nbytes - allowed)
+                if excess[-1] <= 0:
+                    best = min(best, measured, key=_order)
                     break
-            limit += allowed - measured.nbytes
+            if not excess or -_SLACK * allowed < excess[0] <= 0:
+                break
+            limit -= excess[0]
         return best
 
     def _start(self, target: Target) -> _Found:
