@@ -28,7 +28,7 @@ from graphwq.quant.quantize import scale_shape
 from graphwq.quant.scheme import MAX_BITS, QuantizedTensor
 from graphwq.rewrite.cost import Prices, table_nbytes
 from graphwq.rewrite.mixture import Choice, MixedWeight, Mixture
-from graphwq.rewrite.plan import DEQUANT, Plan, PlanItem
+from graphwq.rewrite.plan import DEQUANT, PLANES, Plan, PlanItem
 from graphwq.rewrite.planner import (
     CostTable,
     Fate,
@@ -57,6 +57,8 @@ _MENUS = (
     *((bits,) for bits in range(2, 8)),
     (),
 )
+#: Where the tables of all widths are a smaller part of the file, they are not looked at.
+_DEAR_TABLES = 0.01
 #: How often a plan that turns out too large is made smaller.
 _TRIES = 12
 #: How often the limit is moved by what was measured.
@@ -287,10 +289,12 @@ class Mixer:
                 f"{self._graph.nbytes})"
             )
         limit = allowed + start.nbytes - best.nbytes
+        tables = sum(table_nbytes(bits, PLANES) for bits in WIDTHS if bits < MAX_BITS)
+        menus = _MENUS if tables > _DEAR_TABLES * allowed else _MENUS[:1]
         tried: Set[int] = set()
         while limit not in tried and len(tried) < _SEARCHES:
             tried.add(limit)
-            fitting = {one.widths: one for menu in _MENUS for one in self._within(limit, menu)}
+            fitting = {one.widths: one for menu in menus for one in self._within(limit, menu)}
             excess = []
             for found in sorted(fitting.values(), key=_order):
                 measured = replace(found, nbytes=self._measured(found))
