@@ -53,7 +53,7 @@ def main() -> int:
             continue
         try:
             found = _graph(arguments, entry)
-        except GraphWQError as error:
+        except (GraphWQError, ValueError) as error:  # feeds of text are no plain arrays
             support.note(f"{entry['file']} left out: {error}")
             continue
         if found is not None:
