@@ -7,7 +7,7 @@ BIN      := $(VENV)/bin
 JOBS     ?= 2
 PIP      := pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format types test-37 test-modern corpus corpus-mnn golden fixtures bench fuzz clean
+.PHONY: demo test lint format types test-37 test-modern corpus corpus-mnn golden fixtures bench bench-mixed fuzz clean
 
 demo: $(VENV)/ready
 	@rm -rf out && mkdir -p out
@@ -64,6 +64,9 @@ fixtures: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/bench.py all --out benchmarks/RESULTS.md
+
+bench-mixed: $(VENV)/ready
+	$(BIN)/python benchmarks/mixed.py
 
 fuzz: $(VENV)/ready
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q -n $(JOBS) tests/laws

@@ -19,6 +19,7 @@ from graphwq.quant.scheme import MAX_BITS, PerGroup, QuantizedTensor
 from graphwq.rewrite import bake, dequant, fake_quant, invariants, rows, split
 from graphwq.rewrite.builder import Builder, Place
 from graphwq.rewrite.edits import Edit, apply, replace_by
+from graphwq.rewrite.mixture import Mixture
 from graphwq.rewrite.names import Names
 from graphwq.rewrite.parallel import in_order
 from graphwq.rewrite.plan import BAKE, BITS, DEQUANT, Plan, PlanItem, Rows, Split, Whole
@@ -76,6 +77,7 @@ class RewriteResult:
         modified: False where nothing changed; then ``graph`` is the original.
         shared_bytes: bytes of the decoding tables that several weights share.
         edit_counts: how many of ``edits`` are for each of ``weights``.
+        mixture: what the widths were chosen by, where a target asked for it.
     """
 
     graph: Graph
@@ -86,6 +88,7 @@ class RewriteResult:
     modified: bool
     shared_bytes: int
     edit_counts: Tuple[int, ...]
+    mixture: Optional[Mixture] = None
 
     def save(self, path: Union[str, Path], force: bool = False) -> int:
         """Write the new graph atomically; return the number of bytes.
@@ -217,6 +220,7 @@ class _Rewriter:
             bool(edits),
             shared,
             tuple(counts),
+            plan.mixture,
         )
 
     def _site(self, item: PlanItem) -> WeightSite:
