@@ -1,42 +1,23 @@
-"""Running a graph in TensorFlow 1.15 (the only way into a tf.Session)."""
+"""Running a graph in TensorFlow, 1.15 or 2.x (the only way into a tf.Session)."""
 
 from __future__ import annotations
 
-import os
 import zlib
 from types import ModuleType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphwq.errors import InputError, MissingDependencyError, UnsupportedError
+from graphwq.errors import InputError, UnsupportedError
 from graphwq.graphdef.dtypes import REF_OFFSET
 from graphwq.graphdef.graph import Graph
+from graphwq.tf1.load import every_op, tensorflow
 
 _NO_KERNEL = "No OpKernel was registered"
 #: TensorFlow's own graph seed where only ops have one.
 _GRAPH_SEED = 87654321
-
-
-def tensorflow() -> ModuleType:
-    """The ``tf.compat.v1`` module, its log quiet.
-
-    Raises:
-        MissingDependencyError: TensorFlow is not installed.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import tensorflow as tf
-    except ImportError as error:
-        raise MissingDependencyError(
-            "running a graph needs TensorFlow: install graphwq[tf] on Python 3.7"
-        ) from error
-    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
-    return tf.compat.v1  # type: ignore[no-any-return]
+#: Lines in front of the one that says what is wrong.
+_BEFORE = ("Graph execution error:", "Detected at node ", "Node: '")
 
 
 def unregistered_ops(graph: Graph) -> Tuple[Tuple[str, str], ...]:
@@ -45,22 +26,12 @@ def unregistered_ops(graph: Graph) -> Tuple[Tuple[str, str], ...]:
     Raises:
         MissingDependencyError: TensorFlow is not installed.
     """
-    tensorflow()
-    from tensorflow.core.framework import op_def_pb2
-    from tensorflow.python import pywrap_tensorflow
-
-    buffer = pywrap_tensorflow.TF_GetAllOpList()
-    try:
-        listed = op_def_pb2.OpList.FromString(bytes(pywrap_tensorflow.TF_GetBuffer(buffer)))
-    finally:
-        pywrap_tensorflow.TF_DeleteBuffer(buffer)
-    known = {op.name for op in listed.op}.union(scope.name for scope in graph.scopes)
-    missing: Dict[str, str] = {}
+    first: Dict[str, str] = {}
     for scope in graph.scopes:
         for node in scope.nodes:
-            if node.op not in known:
-                missing.setdefault(node.op, node.name)
-    return tuple(missing.items())
+            first.setdefault(node.op, node.name)
+    known = set(every_op(tensorflow())).union(scope.name for scope in graph.scopes)
+    return tuple((op, node) for op, node in first.items() if op not in known)
 
 
 class Runner:
@@ -94,7 +65,7 @@ class Runner:
                 "the graph cannot be run"
             )
         proto = tf.GraphDef.FromString(graph.to_bytes())
-        self.dropped = _drop_unknown_attributes(proto)
+        self.dropped = _drop_unknown_attributes(tf, proto)
         self.random = _seed(proto)
         self.graph = tf.Graph()
         with self.graph.as_default():
@@ -201,21 +172,20 @@ def _config(tf: ModuleType, optimize: bool, threads: int) -> Any:
     return config
 
 
-def _drop_unknown_attributes(proto: Any) -> Tuple[str, ...]:
-    from tensorflow.python.framework import op_def_registry
-
-    known = op_def_registry.get_registered_ops()
+def _drop_unknown_attributes(tf: ModuleType, proto: Any) -> Tuple[str, ...]:
     bodies = [function.node_def for function in proto.library.function]
+    every = [node for nodes in (proto.node, *bodies) for node in nodes]
+    used = {node.op for node in every}
+    ops = {name: op for name, op in every_op(tf).items() if name in used}
+    known = {name: {attr.name for attr in op.attr} for name, op in ops.items()}
     dropped: Dict[str, None] = {}
-    for nodes in [proto.node, *bodies]:
-        for node in nodes:
-            if node.op not in known:
-                continue
-            names = {attr.name for attr in known[node.op].attr}
-            for name in sorted(node.attr):
-                if name not in names and not name.startswith("_"):
-                    del node.attr[name]
-                    dropped[f"{node.op}.{name}"] = None
+    for node in every:
+        if node.op not in known:
+            continue
+        for name in sorted(node.attr):
+            if name not in known[node.op] and not name.startswith("_"):
+                del node.attr[name]
+                dropped[f"{node.op}.{name}"] = None
     return tuple(dropped)
 
 
@@ -234,5 +204,11 @@ def _seed(proto: Any) -> Tuple[str, ...]:
 
 
 def _first(error: Exception) -> str:
-    lines = str(getattr(error, "message", error)).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    """The line of TensorFlow's message that says what is wrong.
+
+    TensorFlow 2 puts a stack of "Detected at node ... Node: 'y'" in front of it.
+    """
+    lines = [line.strip() for line in str(getattr(error, "message", error)).splitlines()]
+    starts = [at for at, line in enumerate(lines) if line.startswith(_BEFORE)]
+    said = [line for line in lines[starts[-1] + 1 if starts else 0 :] if line]
+    return said[0][:300] if said else type(error).__name__
