@@ -26,11 +26,15 @@ def unregistered_ops(graph: Graph) -> Tuple[Tuple[str, str], ...]:
     Raises:
         MissingDependencyError: TensorFlow is not installed.
     """
+    return _unregistered(graph, every_op(tensorflow()))
+
+
+def _unregistered(graph: Graph, ops: Mapping[str, Any]) -> Tuple[Tuple[str, str], ...]:
     first: Dict[str, str] = {}
     for scope in graph.scopes:
         for node in scope.nodes:
             first.setdefault(node.op, node.name)
-    known = set(every_op(tensorflow())).union(scope.name for scope in graph.scopes)
+    known = set(ops).union(scope.name for scope in graph.scopes)
     return tuple((op, node) for op, node in first.items() if op not in known)
 
 
@@ -59,14 +63,16 @@ class Runner:
 
     def __init__(self, graph: Graph, optimize: bool = True, threads: int = 1) -> None:
         tf = tensorflow()
-        for op, node in unregistered_ops(graph)[:1]:
+        ops = every_op(tf)
+        for op, node in _unregistered(graph, ops)[:1]:
             raise UnsupportedError(
                 f"TensorFlow {tf.VERSION} does not know the op {op!r:.200} of node {node!r:.200}: "
                 "the graph cannot be run"
             )
         proto = tf.GraphDef.FromString(graph.to_bytes())
-        self.dropped = _drop_unknown_attributes(tf, proto)
-        self.random = _seed(proto)
+        nodes = _nodes(proto)
+        self.dropped = _drop_unknown_attributes(nodes, ops)
+        self.random = _seed(nodes)
         self.graph = tf.Graph()
         with self.graph.as_default():
             try:
@@ -172,14 +178,17 @@ def _config(tf: ModuleType, optimize: bool, threads: int) -> Any:
     return config
 
 
-def _drop_unknown_attributes(tf: ModuleType, proto: Any) -> Tuple[str, ...]:
+def _nodes(proto: Any) -> List[Any]:
+    """The nodes of the graph and of its functions."""
     bodies = [function.node_def for function in proto.library.function]
-    every = [node for nodes in (proto.node, *bodies) for node in nodes]
-    used = {node.op for node in every}
-    ops = {name: op for name, op in every_op(tf).items() if name in used}
-    known = {name: {attr.name for attr in op.attr} for name, op in ops.items()}
+    return [node for nodes in (proto.node, *bodies) for node in nodes]
+
+
+def _drop_unknown_attributes(nodes: Sequence[Any], ops: Mapping[str, Any]) -> Tuple[str, ...]:
+    used = {node.op for node in nodes}
+    known = {name: {attr.name for attr in op.attr} for name, op in ops.items() if name in used}
     dropped: Dict[str, None] = {}
-    for node in every:
+    for node in nodes:
         if node.op not in known:
             continue
         for name in sorted(node.attr):
@@ -189,11 +198,10 @@ def _drop_unknown_attributes(tf: ModuleType, proto: Any) -> Tuple[str, ...]:
     return tuple(dropped)
 
 
-def _seed(proto: Any) -> Tuple[str, ...]:
+def _seed(nodes: Sequence[Any]) -> Tuple[str, ...]:
     """The names of random ops, after those without a seed got one made of their name."""
-    bodies = [function.node_def for function in proto.library.function]
     found: Dict[str, None] = {}
-    for node in (node for nodes in [proto.node, *bodies] for node in nodes):
+    for node in nodes:
         pair = [node.attr[key] for key in ("seed", "seed2") if key in node.attr]
         if len(pair) < 2 or any(one.WhichOneof("value") != "i" for one in pair):
             continue
