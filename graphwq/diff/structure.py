@@ -15,7 +15,7 @@ from graphwq.diff.attrs import default, tensor_of
 from graphwq.diff.written import attr_fields
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Scope
-from graphwq.graphdef.node import CONTROL, Node, TensorRef
+from graphwq.graphdef.node import CONTROL, Node, producer
 from graphwq.graphdef.tensor import Tensor
 from graphwq.survey.view import BACK_EDGE_OPS
 
@@ -104,15 +104,12 @@ def _edges(
     consumers: Tuple[List[Edge], ...] = tuple([] for _ in range(count))
     for position, node in enumerate(scope.nodes, first):
         for slot, written in enumerate(node.inputs):
-            name, port = written, 0
-            if ":" in written or written.startswith("^"):
-                ref = TensorRef.parse(written)
-                name, port = ref.node, ref.port
-            producer = index.get(name, -1)
+            name, port = producer(written)
+            place = index.get(name, -1)
             edge = CONTROL if port == CONTROL else slot
-            inputs[position].append((producer, edge, port))
-            if producer >= 0:
-                consumers[producer].append((position, edge, port))
+            inputs[position].append((place, edge, port))
+            if place >= 0:
+                consumers[place].append((position, edge, port))
     return inputs, consumers
 
 

@@ -71,6 +71,14 @@ class TensorRef:
         return cls(node, int(port), output)
 
 
+def producer(written: str) -> Tuple[str, int]:
+    """(node, port) of an input as written; much quicker than TensorRef where it is a plain name."""
+    if ":" not in written and not written.startswith("^"):
+        return written, 0
+    ref = TensorRef.parse(written)
+    return ref.node, ref.port
+
+
 @dataclass(frozen=True)
 class Node:
     """A NodeDef.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Tu
 
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph, Scope
-from graphwq.graphdef.node import CONTROL, Node, TensorRef
+from graphwq.graphdef.node import CONTROL, Node, TensorRef, producer
 from graphwq.survey.sites import qualified
 
 if TYPE_CHECKING:
@@ -230,13 +230,10 @@ def _build_scope(scope: Scope) -> ScopeView:
     users: Dict[str, List[Use]] = {name: [] for name in (*scope.arguments, *nodes)}
     dangling = []
     for node in scope.nodes:
-        for slot, name in enumerate(node.inputs):
-            producer, port = name, 0
-            if ":" in name or name.startswith("^"):
-                ref = TensorRef.parse(name)
-                producer, port = ref.node, ref.port
-            if producer not in users:
-                dangling.append((node.name, name))
+        for slot, written in enumerate(node.inputs):
+            name, port = producer(written)
+            if name not in users:
+                dangling.append((node.name, written))
                 continue
-            users[producer].append(Use(node, CONTROL if port == CONTROL else slot, port))
+            users[name].append(Use(node, CONTROL if port == CONTROL else slot, port))
     return ScopeView(scope, nodes, users, tuple(dangling))
