@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
-from graphwq.errors import InputError, QuantizationError
+from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.mapping import release
 from graphwq.graphdef.node import Node
 from graphwq.graphdef.source import save
 from graphwq.graphdef.wire import header
-from graphwq.quant.method import quantize_by_method
 from graphwq.quant.metrics import WeightError
 from graphwq.quant.scheme import MAX_BITS, PerGroup, QuantizedTensor
 from graphwq.rewrite import bake, dequant, fake_quant, invariants, rows, split
 from graphwq.rewrite.builder import Builder, Place
+from graphwq.rewrite.codes import quantize_weight
 from graphwq.rewrite.edits import Edit, apply, replace_by
 from graphwq.rewrite.mixture import Mixture
 from graphwq.rewrite.names import Names
@@ -261,13 +261,7 @@ class _Rewriter:
             return there.quantized, there.error
         tensor = self._node(site).tensor()
         assert tensor is not None
-        try:
-            quantized, error = quantize_by_method(tensor.numpy(), item.scheme)
-        except QuantizationError as problem:
-            raise QuantizationError(
-                f"weight {item.weight!r} cannot be quantized: {problem}; mend the model, or keep "
-                f"it float with --exclude {item.weight!r}"
-            ) from problem
+        quantized, error = quantize_weight(item.weight, tensor.numpy(), item.scheme)
         if tensor.content is not None:
             release(tensor.content)
         return quantized, error

@@ -12,22 +12,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Dict, List, Sequence, Tuple
 
-from graphwq.errors import QuantizationError
 from graphwq.graphdef.mapping import release
-from graphwq.quant.method import quantize_by_method
 from graphwq.quant.scheme import DATA_FREE, MAX_BITS, MIN_BITS, MSE
-from graphwq.rewrite.mixture import WEIGHTS
+from graphwq.rewrite.codes import quantize_weight
 from graphwq.rewrite.parallel import in_order
 from graphwq.rewrite.plan import PlanItem
-from graphwq.rewrite.planner import CostTable
 from graphwq.survey.sites import WeightSite
 from graphwq.survey.view import View
 
 WIDTHS = tuple(range(MIN_BITS, MAX_BITS + 1))
 
 
-def weight_errors(view: View, work: Sequence[Tuple[WeightSite, PlanItem]]) -> CostTable:
-    """The table for weights with an item of any width.
+def weight_errors(
+    view: View, work: Sequence[Tuple[WeightSite, PlanItem]]
+) -> Dict[str, Sequence[float]]:
+    """The errors at each of WIDTHS, by weight, for weights with an item of any width.
 
     A method that looks at more than the weight is judged by the best scale for its values.
 
@@ -44,13 +43,7 @@ def weight_errors(view: View, work: Sequence[Tuple[WeightSite, PlanItem]]) -> Co
         found = []
         for bits in WIDTHS:
             scheme = replace(item.scheme, num_bits=bits, method=method)
-            try:
-                error = quantize_by_method(values, scheme)[1]
-            except QuantizationError as problem:
-                raise QuantizationError(
-                    f"weight {item.weight!r} cannot be quantized: {problem}; mend the model, or "
-                    f"keep it float with --exclude {item.weight!r}"
-                ) from problem
+            error = quantize_weight(item.weight, values, scheme)[1]
             signal = error.sum_squares
             found.append(error.sum_squared_errors / signal if signal > 0 else 0.0)
         if tensor.content is not None:
@@ -60,4 +53,4 @@ def weight_errors(view: View, work: Sequence[Tuple[WeightSite, PlanItem]]) -> Co
     table: Dict[str, Sequence[float]] = {}
     for (site, _), own in zip(work, in_order(errors, work)):
         table[site.weight] = own
-    return CostTable(WEIGHTS, table)
+    return table
