@@ -15,7 +15,7 @@ FLOAT_BITS = 32
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _UNITS.update({"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30})
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(%|[kmg]?i?b)?", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(%|(?:[kmg]i?)?b)?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,6 @@ def target_size(value: Union[str, int]) -> Target:
         if not 0 < number < 100:
             raise InputError(f"a size of {value}: it must be more than 0% and less than 100%")
         return Target(SHARE, number / 100)
-    if unit not in _UNITS:
-        raise InputError(f"{value!r} is no size: write 20%, 1.2MB, 300kB or a number of bytes")
     size = number * _UNITS[unit]
     if size < 1:
         raise InputError(f"a size of {value}: it must be at least one byte")
