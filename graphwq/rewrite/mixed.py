@@ -27,10 +27,9 @@ from graphwq.quant.metrics import WeightError
 from graphwq.quant.quantize import scale_shape
 from graphwq.quant.scheme import MAX_BITS, QuantizedTensor
 from graphwq.rewrite.cost import Prices, table_nbytes
-from graphwq.rewrite.mixture import Choice, MixedWeight, Mixture
+from graphwq.rewrite.mixture import WEIGHTS, Choice, MixedWeight, Mixture
 from graphwq.rewrite.plan import DEQUANT, PLANES, Plan, PlanItem
 from graphwq.rewrite.planner import (
-    CostTable,
     Fate,
     Options,
     as_plan,
@@ -69,12 +68,7 @@ _FLOAT_DETAIL = "the target leaves it float"
 
 
 def plan_mixed(
-    graph: Graph,
-    view: View,
-    survey: Survey,
-    options: Options,
-    digest: Optional[str],
-    table: Optional[CostTable] = None,
+    graph: Graph, view: View, survey: Survey, options: Options, digest: Optional[str]
 ) -> Plan:
     """Plan widths for ``options.target``; see ``planner.plan_surveyed``.
 
@@ -83,7 +77,7 @@ def plan_mixed(
         QuantizationError: a weight holds NaN or Inf.
     """
     check_patterns(survey, options)
-    return Mixer(graph, view, survey, options, table).plan(digest)
+    return _Mixer(graph, view, survey, options).plan(digest)
 
 
 @dataclass(frozen=True)
@@ -113,22 +107,15 @@ def _order(found: _Found) -> Tuple[float, int]:
     return found.error, found.nbytes
 
 
-class Mixer:
-    """The choices of one graph; ``plan`` may be asked for several targets.
+class _Mixer:
+    """The choices of one graph.
 
     Attributes:
         free: names of the weights whose width is chosen.
-        table: the errors.
+        errors: by weight, at each of WIDTHS.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        view: View,
-        survey: Survey,
-        options: Options,
-        table: Optional[CostTable] = None,
-    ) -> None:
+    def __init__(self, graph: Graph, view: View, survey: Survey, options: Options) -> None:
         self._graph, self._view, self._survey = graph, view, survey
         self._options = options
         self._prices = Prices(view)
@@ -136,8 +123,8 @@ class Mixer:
         free = [site for site in survey.sites if self._is_free(site)]
         self._free = [one for one in map(self._priced, free) if one is not None]
         self.free = tuple(one.site.weight for one in self._free)
-        self.table = table or weight_errors(view, [(one.site, one.items[0]) for one in self._free])
-        floats = self._carried([None] * len(self._free)).nbytes
+        self.errors = weight_errors(view, [(one.site, one.items[0]) for one in self._free])
+        floats = self._same(None).nbytes
         self._rest = floats - sum(one.site.nbytes for one in self._free)
 
     def _is_free(self, site: WeightSite) -> bool:
@@ -154,13 +141,13 @@ class Mixer:
         smaller = self._options.keep_larger or min(prices) < site.nbytes
         return _Free(site, tuple(items), prices) if smaller else None
 
-    def plan(self, digest: Optional[str], target: Optional[Target] = None) -> Plan:
-        """The plan for a target (that of the options).
+    def plan(self, digest: Optional[str]) -> Plan:
+        """The plan for the target of the options.
 
         Raises:
             InputError: it cannot be reached.
         """
-        target = target or self._options.target
+        target = self._options.target
         assert target is not None
         if not self._free:
             raise InputError(
@@ -173,7 +160,7 @@ class Mixer:
         weights = tuple(self._row(one, width) for one, width in zip(self._free, found.widths))
         mixture = Mixture(
             target,
-            self.table.kind,
+            WEIGHTS,
             found.nbytes,
             None if uniform is None else self._measured(uniform),
             weights,
@@ -187,7 +174,7 @@ class Mixer:
     def _row(self, one: _Free, width: Optional[int]) -> MixedWeight:
         choices = [
             Choice(bits, price, float(error))
-            for bits, price, error in zip(WIDTHS, one.prices, self.table.errors[one.site.weight])
+            for bits, price, error in zip(WIDTHS, one.prices, self.errors[one.site.weight])
         ]
         choices.append(Choice(None, one.site.nbytes, 0.0))
         return MixedWeight(one.site.weight, one.site.size, tuple(choices), width)
@@ -216,11 +203,15 @@ class Mixer:
         }
         final = tuple(by_name[weight] for weight in self.free)
         error = sum(
-            float(self.table.errors[weight][WIDTHS.index(width)])
+            float(self.errors[weight][WIDTHS.index(width)])
             for weight, width in zip(self.free, final)
             if width is not None
         )
         return _Found(final, tuple(settled), self._predicted(settled), error)
+
+    def _same(self, width: Optional[int]) -> _Found:
+        """One width for all."""
+        return self._carried([width] * len(self._free))
 
     def _widened(self, fate: Fate, chosen: Dict[str, Tuple[_Free, Optional[int]]]) -> Fate:
         """Codes that are stored as int8 anyway may use all of it, where that is better."""
@@ -228,7 +219,7 @@ class Mixer:
             return fate
         if fate.stored_bits < MAX_BITS or fate.scheme.num_bits == MAX_BITS:
             return fate
-        errors = self.table.errors[fate.weight]
+        errors = self.errors[fate.weight]
         if errors[-1] >= errors[WIDTHS.index(fate.scheme.num_bits)]:
             return fate
         return replace(fate, scheme=replace(fate.scheme, num_bits=MAX_BITS))
@@ -263,7 +254,7 @@ class Mixer:
     def _uniform(self, target: Target) -> Optional[_Found]:
         """One width for all, where the target is one."""
         whole = target.kind == BITS and target.value == int(target.value) <= MAX_BITS
-        return self._carried([int(target.value)] * len(self._free)) if whole else None
+        return self._same(int(target.value)) if whole else None
 
     def _by_bits(self, target: Target) -> _Found:
         """The best within an average of bits."""
@@ -310,7 +301,7 @@ class Mixer:
     def _start(self, target: Target) -> _Found:
         """A plan that is as small as an average asks for, or as small as can be."""
         if target.kind == BITS:
-            return self._carried([min(int(target.value), MAX_BITS)] * len(self._free))
+            return self._same(min(int(target.value), MAX_BITS))
         found = []
         for menu in _MENUS:
             widths: List[Optional[int]] = []
@@ -350,7 +341,7 @@ class Mixer:
 
     def _all(self, width: Optional[int]) -> int:
         """Bytes of the file with one width for all."""
-        return self._measured(self._carried([width] * len(self._free)))
+        return self._measured(self._same(width))
 
     def _within(self, limit: int, menu: Sequence[int]) -> Iterator[_Found]:
         """The best with the widths of a menu, if anything fits."""
@@ -371,7 +362,7 @@ class Mixer:
     ) -> Optional[Tuple[Optional[int], ...]]:
         costs = []
         for one in self._free:
-            errors = self.table.errors[one.site.weight]
+            errors = self.errors[one.site.weight]
             own = [
                 float(error) if bits in menu else math.inf for bits, error in zip(WIDTHS, errors)
             ]

@@ -131,13 +131,9 @@ class Mixture:
         )
 
 
-#: What the errors of a table are, relative to the signal in each case.
-WEIGHTS, LAYERS, OUTPUTS = "weights", "layers", "outputs"
-COSTS = {
-    WEIGHTS: "squared error of the weight's values / their squares",
-    LAYERS: "squared error of the layer's outputs on the calibration inputs / their squares",
-    OUTPUTS: "the same, times how much of it was measured to reach the outputs of the graph",
-}
+#: What the errors of a table are, relative to the signal.
+WEIGHTS = "weights"
+COSTS = {WEIGHTS: "squared error of the weight's values / their squares"}
 
 
 def _weight(data: Any) -> MixedWeight:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
 
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
@@ -47,19 +47,6 @@ _LARGEST_EXPANSION = 4
 
 #: What becomes of a weight.
 Fate = Union[PlanItem, Skip]
-
-
-@dataclass(frozen=True)
-class CostTable:
-    """What each width costs.
-
-    Attributes:
-        kind: one of ``mixture.COSTS``.
-        errors: by weight, for 2..8 bits.
-    """
-
-    kind: str
-    errors: Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -154,23 +141,14 @@ def make_plan(graph: Graph, options: Options, digest: bool = True) -> Plan:
 
 
 def plan_surveyed(
-    graph: Graph,
-    view: View,
-    survey: Survey,
-    options: Options,
-    digest: Optional[str],
-    table: Optional[CostTable] = None,
+    graph: Graph, view: View, survey: Survey, options: Options, digest: Optional[str]
 ) -> Plan:
-    """Plan the quantization of a graph that is already surveyed; see ``make_plan``.
-
-    ``table`` has the errors by which a target is reached; without it those of the weights' values
-    are taken.
-    """
+    """Plan the quantization of a graph that is already surveyed; see ``make_plan``."""
     if options.target is None:
         return plan_survey(view, survey, options, digest)
     from graphwq.rewrite.mixed import plan_mixed
 
-    return plan_mixed(graph, view, survey, options, digest, table)
+    return plan_mixed(graph, view, survey, options, digest)
 
 
 def plan_survey(view: View, survey: Survey, options: Options, digest: Optional[str]) -> Plan:
