@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -11,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Tuple
 
+import commandline
 from builders import GraphBuilder, random_weight
 from checkpoints import meta_graph, write_bundle, write_saved_model
 from conftest import FIXTURES, ROOT
@@ -74,18 +74,7 @@ def needs(line: str) -> List[str]:
 
 def environment() -> Dict[str, str]:
     """Finds the package that is tested; git says nothing of its own."""
-    return {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "PYTHONIOENCODING": "utf-8",
-        "COLUMNS": "100",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_AUTHOR_NAME": "a",
-        "GIT_AUTHOR_EMAIL": "a@example.com",
-        "GIT_COMMITTER_NAME": "a",
-        "GIT_COMMITTER_EMAIL": "a@example.com",
-        "GIT_PAGER": "cat",
-    }
+    return {**commandline.environment(), **commandline.GIT, "PYTHONIOENCODING": "utf-8"}
 
 
 def run(line: str, folder: Path) -> Tuple[int, str, str]:
