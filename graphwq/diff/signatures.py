@@ -6,6 +6,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from graphwq.diff.change import Change, Kind, Severity
 from graphwq.diff.sets import split
+from graphwq.diff.values import describe_type
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.metagraph import Argument, Signature
 from graphwq.text import name, plural
@@ -128,10 +129,7 @@ def _data(about: Argument) -> Dict[str, Any]:
 
 
 def _type(about: Argument) -> str:
-    if about.shape is None:
-        return f"{dtypes.dtype_name(about.dtype)} [unknown]"
-    sizes = ["?" if size < 0 else str(size) for size in about.shape]
-    return f"{dtypes.dtype_name(about.dtype)} [{','.join(sizes)}]"
+    return describe_type(about.dtype, about.shape)
 
 
 def _tensors(about: Argument) -> str:

@@ -183,7 +183,7 @@ def _change(
     dtype = dtypes.dtype_name(attr_of_type(stored, "dtype"))
     grid = values.grid_of_array(made)
     nbytes = sum(node.nbytes for node in own)
-    parts = [f"{values.describe_type(tensor)} -> {dtype} through {_ops(cone)}"]
+    parts = [f"{values.describe_type(tensor.dtype, tensor.shape)} -> {dtype} through {_ops(cone)}"]
     if grid is not None:
         parts.append(values.describe_grid(grid))
     parts.append(difference.distance() if difference.changed else "the same values")

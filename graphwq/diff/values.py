@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -272,9 +272,12 @@ def describe_grid(grid: Grid) -> str:
     return f"on {article} {form} {grid.num_bits}-bit grid{along}"
 
 
-def describe_type(tensor: Tensor) -> str:
-    """``float32 [3,3,64,128]``."""
-    return f"{dtypes.dtype_name(tensor.dtype)} [{','.join(str(dim) for dim in tensor.shape)}]"
+def describe_type(dtype: int, shape: Optional[Sequence[int]]) -> str:
+    """``float32 [3,3,64,128]``; ``?`` is a size that is not known, ``unknown`` a rank."""
+    if shape is None:
+        return f"{dtypes.dtype_name(dtype)} [unknown]"
+    sizes = ["?" if size < 0 else str(size) for size in shape]
+    return f"{dtypes.dtype_name(dtype)} [{','.join(sizes)}]"
 
 
 def show(tensor: Tensor) -> Optional[str]:
