@@ -133,10 +133,7 @@ class Sweep:
         return min(places, default=len(order)), item.weight
 
     def _weight(self, item: PlanItem) -> np.ndarray:
-        site = self._sites[item.weight]
-        tensor = self._view.scopes[site.scope].nodes[site.node].tensor()
-        assert tensor is not None
-        return tensor.numpy()
+        return self._view.tensor(self._sites[item.weight]).numpy()
 
     def _look_up(self, item: PlanItem) -> Layer:
         site = self._sites[item.weight]

@@ -259,8 +259,7 @@ class _Rewriter:
         there = self._given.get(item.weight)
         if there is not None:
             return there.quantized, there.error
-        tensor = self._node(site).tensor()
-        assert tensor is not None
+        tensor = self._view.tensor(site)
         quantized, error = quantize_weight(item.weight, tensor.numpy(), item.scheme)
         if tensor.content is not None:
             release(tensor.content)

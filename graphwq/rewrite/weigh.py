@@ -36,8 +36,7 @@ def weight_errors(
 
     def errors(pair: Tuple[WeightSite, PlanItem]) -> List[float]:
         site, item = pair
-        tensor = view.scopes[site.scope].nodes[site.node].tensor()
-        assert tensor is not None
+        tensor = view.tensor(site)
         values = tensor.numpy()
         method = item.scheme.method if item.scheme.method in DATA_FREE else MSE
         found = []

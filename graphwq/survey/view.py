@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Tu
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph, Scope
 from graphwq.graphdef.node import CONTROL, Node, TensorRef, producer
-from graphwq.survey.sites import qualified
+from graphwq.graphdef.tensor import Tensor
+from graphwq.survey.sites import WeightSite, qualified
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -137,6 +138,12 @@ class View:
     def main(self) -> ScopeView:
         """The main graph."""
         return self.scopes[""]
+
+    def tensor(self, site: WeightSite) -> Tensor:
+        """The tensor of a weight that is a constant."""
+        tensor = self.scopes[site.scope].nodes[site.node].tensor()
+        assert tensor is not None, site.weight
+        return tensor
 
     def check(self) -> None:
         """Refuse a graph that no runtime can load.
