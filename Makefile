@@ -7,7 +7,7 @@ BIN      := $(VENV)/bin
 JOBS     ?= 2
 PIP      := pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format types test-37 test-modern corpus corpus-mnn golden fixtures bench bench-regress bench-scaling fuzz clean
+.PHONY: demo test lint format types test-37 test-modern corpus corpus-mnn golden fixtures bench bench-mixed bench-regress bench-scaling fuzz clean
 
 demo: $(VENV)/ready
 	@rm -rf out && mkdir -p out
@@ -64,6 +64,9 @@ fixtures: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/bench.py all --out benchmarks/RESULTS.md
+
+bench-mixed: $(VENV)/ready
+	$(BIN)/python benchmarks/mixed.py
 
 # Did the working tree get slower than the last commit but one? OLD= and NEW= name other commits.
 bench-regress: $(VENV)/ready

@@ -10,7 +10,7 @@ from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.source import load
 from graphwq.rewrite.draft import Draft
 from graphwq.rewrite.plan import Plan
-from graphwq.rewrite.planner import Options, make_plan, plan_survey
+from graphwq.rewrite.planner import Options, make_plan, plan_surveyed
 from graphwq.rewrite.run import (
     Progress,
     RewriteResult,
@@ -84,7 +84,7 @@ def quantize_with(
     view = build(graph)
     view.check()
     survey = locate_in(view)
-    made = plan_survey(view, survey, options, None)
+    made = plan_surveyed(graph, view, survey, options, None)
     return rewrite_surveyed(graph, view, survey.sites, made, progress, keep_codes)
 
 
@@ -93,7 +93,8 @@ def draft_with(graph: Graph, options: Options) -> Draft:
     view = build(graph)
     view.check()
     survey = locate_in(view)
-    return draft_surveyed(graph, view, survey.sites, plan_survey(view, survey, options, None))
+    made = plan_surveyed(graph, view, survey, options, None)
+    return draft_surveyed(graph, view, survey.sites, made)
 
 
 def with_storage(plan: Plan, storage: Optional[str]) -> Plan:

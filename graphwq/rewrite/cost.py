@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import Tuple
+from typing import Dict, Tuple
 
 from graphwq.quant.packing import ONE_BIT, Plane, planes
 from graphwq.rewrite import dequant, rows
@@ -13,6 +13,7 @@ from graphwq.rewrite.plan import BITS, PlanItem, Rows, Split
 from graphwq.rewrite.tables import Tables
 from graphwq.rewrite.values import no_values
 from graphwq.survey.sites import WeightSite
+from graphwq.survey.view import View
 
 #: Stands for the prefix of a weight in a graph of many.
 _PREFIX = "q00"
@@ -65,6 +66,22 @@ def _nbytes(place: Place, shape: Tuple[int, ...], dtype: int, item: PlanItem) ->
         rows.decode_all(builder, tables, stored, shape[0], dtype)
         return builder.nbytes
     return _whole(place, tables, shape, dtype, item)
+
+
+class Prices:
+    """What storage forms cost in one graph, each looked up once."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._known: Dict[PlanItem, int] = {}
+
+    def of(self, site: WeightSite, item: PlanItem) -> int:
+        """Bytes of a weight in the ``dequant`` form of an item, without shared tables."""
+        found = self._known.get(item)
+        if found is None:
+            node = self._view.scopes[site.scope].nodes[site.node]
+            found = self._known[item] = dequant_nbytes(Place.of(site.scope, node), site, item)
+        return found
 
 
 def _cut(shape: Tuple[int, ...], axis: int, size: int) -> Tuple[int, ...]:

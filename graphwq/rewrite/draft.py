@@ -23,7 +23,9 @@ from graphwq.quant.quantize import some_channels
 from graphwq.quant.scheme import MAX_BITS, PerGroup, QuantizedTensor
 from graphwq.rewrite import bake, dequant, fake_quant, invariants, rows, split
 from graphwq.rewrite.builder import Builder, Place
+from graphwq.rewrite.codes import quantize_weight
 from graphwq.rewrite.edits import Edit, apply, replace_by
+from graphwq.rewrite.mixture import Mixture
 from graphwq.rewrite.names import Names
 from graphwq.rewrite.parallel import in_order
 from graphwq.rewrite.plan import BAKE, BITS, DEQUANT, Plan, PlanItem, Rows, Split, Whole
@@ -80,12 +82,14 @@ class Draft:
         weights: in the order of the plan.
         skips: what is left as it is, with reasons.
         shared_bytes: bytes of the decoding tables that several weights share.
+        mixture: what the widths were chosen by, where a target asked for it.
     """
 
     graph: Graph
     weights: Tuple[DraftedWeight, ...]
     skips: Tuple[Skip, ...]
     shared_bytes: int
+    mixture: Optional[Mixture] = None
 
     @property
     def edits(self) -> Tuple[Edit, ...]:
@@ -139,7 +143,7 @@ class Drafter:
             weights.append(
                 DraftedWeight(item, site, job, before or site.nbytes, after or site.nbytes, own)
             )
-        return Draft(self._graph, tuple(weights), plan.skips, shared)
+        return Draft(self._graph, tuple(weights), plan.skips, shared, plan.mixture)
 
     def _kept(self, work: Sequence[Work], jobs: Sequence[Job], keep: bool) -> Iterator[bool]:
         """Whether baking leaves each weight as it is; the jobs of those that it does have run."""
@@ -154,7 +158,7 @@ class Drafter:
 
     def _keeps(self, item: PlanItem, site: WeightSite, job: Job, keep: bool) -> bool:
         """See ``_kept``; a few channels are looked at first."""
-        weight = self._weight(site)
+        weight = self._view.tensor(site).numpy()
         few = some_channels(weight, item.scheme.granularity)
         if few is not None and item.weight not in self._given:
             try:
@@ -201,24 +205,12 @@ class Drafter:
     def _node(self, site: WeightSite) -> Node:
         return self._view.scopes[site.scope].nodes[site.node]
 
-    def _weight(self, site: WeightSite) -> np.ndarray:
-        tensor = self._node(site).tensor()
-        assert tensor is not None
-        return tensor.numpy()
-
     def _quantize(self, item: PlanItem, site: WeightSite) -> Tuple[QuantizedTensor, WeightError]:
         there = self._given.get(item.weight)
         if there is not None:
             return there.quantized, there.error
-        tensor = self._node(site).tensor()
-        assert tensor is not None
-        try:
-            quantized, error = quantize_by_method(tensor.numpy(), item.scheme)
-        except QuantizationError as problem:
-            raise QuantizationError(
-                f"weight {item.weight!r} cannot be quantized: {problem}; mend the model, or keep "
-                f"it float with --exclude {item.weight!r}"
-            ) from problem
+        tensor = self._view.tensor(site)
+        quantized, error = quantize_weight(item.weight, tensor.numpy(), item.scheme)
         if tensor.content is not None:
             release(tensor.content)
         return quantized, error

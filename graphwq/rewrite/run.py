@@ -19,6 +19,7 @@ from graphwq.quant.scheme import QuantizedTensor
 from graphwq.rewrite.draft import Draft, DraftedWeight, Drafter, applied
 from graphwq.rewrite.draft import Given as Given
 from graphwq.rewrite.edits import Edit
+from graphwq.rewrite.mixture import Mixture
 from graphwq.rewrite.parallel import in_order
 from graphwq.rewrite.plan import Plan, PlanItem
 from graphwq.survey.locate import locate_in
@@ -74,6 +75,7 @@ class RewriteResult:
         modified: False where nothing changed; then ``graph`` is the original.
         shared_bytes: bytes of the decoding tables that several weights share.
         edit_counts: how many of ``edits`` are for each of ``weights``.
+        mixture: what the widths were chosen by, where a target asked for it.
     """
 
     graph: Graph
@@ -84,6 +86,7 @@ class RewriteResult:
     modified: bool
     shared_bytes: int
     edit_counts: Tuple[int, ...]
+    mixture: Optional[Mixture] = None
 
     def save(self, path: Union[str, Path], force: bool = False) -> int:
         """Write the new graph atomically; return the number of bytes.
@@ -107,6 +110,7 @@ class Written:
     modified: bool
     shared_bytes: int
     nbytes: int
+    mixture: Optional[Mixture] = None
 
 
 def draft(graph: Graph, plan: Plan, keep_codes: bool = False) -> Draft:
@@ -198,7 +202,7 @@ def write(
             pass
     results = tuple(map(_result, drafted.weights))
     modified = any(weight.changed for weight in results)
-    return Written(results, drafted.skips, modified, drafted.shared_bytes, nbytes)
+    return Written(results, drafted.skips, modified, drafted.shared_bytes, nbytes, drafted.mixture)
 
 
 Running = Generator[DraftedWeight, None, None]
@@ -265,6 +269,7 @@ def _filled(drafted: Draft, progress: Optional[Progress], keep_codes: bool) -> R
         bool(edits),
         drafted.shared_bytes,
         tuple(len(weight.edits) for weight in drafted.weights),
+        drafted.mixture,
     )
 
 
