@@ -22,14 +22,8 @@ import support  # noqa: F401  (makes graphwq importable)
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.later import present
-from graphwq.graphdef.node import (
-    Node,
-    attr_bool,
-    attr_string,
-    attr_type,
-    new_const,
-    new_node,
-)
+from graphwq.graphdef.newnode import attr_bool, attr_string, attr_type, new_const, new_node
+from graphwq.graphdef.node import Node
 from graphwq.graphdef.protos import AttrValue
 from graphwq.graphdef.wire import VARINT, delimited, header, tag, varint
 

@@ -9,8 +9,7 @@ from tensorboard.compat.proto.function_pb2 import FunctionDef
 
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import (
-    Node,
+from graphwq.graphdef.newnode import (
     attr_bool,
     attr_int,
     attr_string,
@@ -18,6 +17,7 @@ from graphwq.graphdef.node import (
     new_const,
     new_node,
 )
+from graphwq.graphdef.node import Node
 from graphwq.graphdef.protos import AttrValue
 from graphwq.graphdef.wire import delimited, varint
 

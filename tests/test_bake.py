@@ -23,7 +23,7 @@ from test_dequant import small
 import graphwq
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import new_const
+from graphwq.graphdef.newnode import new_const
 from graphwq.graphdef.source import to_text
 
 

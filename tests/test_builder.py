@@ -12,7 +12,8 @@ from rewriting import STORAGES
 import graphwq
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import Node, attr_type, new_const
+from graphwq.graphdef.newnode import attr_type, new_const
+from graphwq.graphdef.node import Node
 from graphwq.graphdef.wire import delimited
 from graphwq.rewrite.builder import Builder, Place
 from graphwq.rewrite.names import Names, number_of

@@ -9,7 +9,7 @@ import pytest
 from builders import GraphBuilder, random_weight
 
 from graphwq.graphdef.dtypes import DT_FLOAT, DT_INT32
-from graphwq.graphdef.node import new_node
+from graphwq.graphdef.newnode import new_node
 from graphwq.survey.constants import constant_input, constant_int, constant_ints
 from graphwq.survey.view import ScopeView, build
 

@@ -12,7 +12,7 @@ from rewriting import function_graph, names
 
 from graphwq.errors import InvariantError
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import new_node
+from graphwq.graphdef.newnode import new_node
 from graphwq.rewrite.edits import AddNode, Edit, ReplaceNode, apply, replace_by
 
 

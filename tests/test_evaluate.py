@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.node import new_node
+from graphwq.graphdef.newnode import new_node
 from graphwq.quant.packing import planes, table
 from graphwq.rewrite.builder import Builder, Place
 from graphwq.rewrite.tables import Tables

@@ -17,7 +17,7 @@ from graphwq.graphdef import dtypes, source
 from graphwq.graphdef.checkpoint import open_checkpoint
 from graphwq.graphdef.freeze import Frozen, freeze
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import attr_string, attr_type, new_node
+from graphwq.graphdef.newnode import attr_string, attr_type, new_node
 from graphwq.graphdef.opening import Request, open_source
 from graphwq.graphdef.protos import AttrValue
 from graphwq.graphdef.source import load, save

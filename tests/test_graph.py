@@ -17,7 +17,7 @@ from tensorboard.compat.proto.node_def_pb2 import NodeDef
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Function, Graph, Library
-from graphwq.graphdef.node import new_const, new_node
+from graphwq.graphdef.newnode import new_const, new_node
 from graphwq.graphdef.protos import GraphDef
 
 

@@ -11,7 +11,8 @@ from rewriting import function_graph
 import graphwq
 from graphwq.errors import InvariantError
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import Node, new_node
+from graphwq.graphdef.newnode import new_node
+from graphwq.graphdef.node import Node
 from graphwq.rewrite.edits import AddNode, Edit, ReplaceNode, apply
 from graphwq.rewrite.invariants import check
 

@@ -18,7 +18,7 @@ from graphwq.api import quantize
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import attr_type, new_node
+from graphwq.graphdef.newnode import attr_type, new_node
 from graphwq.graphdef.protos import GraphDef
 from graphwq.graphdef.source import load
 from graphwq.graphdef.wire import delimited

@@ -14,19 +14,21 @@ from tensorboard.compat.proto.node_def_pb2 import NodeDef
 
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.node import (
-    CONTROL,
-    Node,
-    TensorRef,
+from graphwq.graphdef.newnode import (
     attr_bool,
     attr_int,
-    attr_of_bool,
-    attr_of_int,
-    attr_of_type,
     attr_string,
     attr_type,
     new_const,
     new_node,
+)
+from graphwq.graphdef.node import (
+    CONTROL,
+    Node,
+    TensorRef,
+    attr_of_bool,
+    attr_of_int,
+    attr_of_type,
     parse_node,
     private_attrs,
 )

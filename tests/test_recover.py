@@ -27,7 +27,7 @@ from strategies import weights_and_schemes
 import graphwq
 from graphwq.errors import InputError, QuantizationError
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import new_const, new_node
+from graphwq.graphdef.newnode import new_const, new_node
 from graphwq.quant.audit import deviation
 from graphwq.quant.quantize import quantize
 from graphwq.quant.regrid import codes_of

@@ -44,7 +44,7 @@ def _quantized(case: Any, bits: int, **options: Any) -> RewriteResult:
 
 def _fed(graph: Graph, feeds: Dict[str, np.ndarray]) -> Graph:
     """The graph with its placeholders as constants, so that graphwq's evaluator can run it."""
-    from graphwq.graphdef.node import new_const
+    from graphwq.graphdef.newnode import new_const
     from graphwq.rewrite.edits import ReplaceNode, apply
 
     edits = []
@@ -72,7 +72,7 @@ def test_rows_are_the_rows_of_the_weight(name: str, bits: int, granularity: str)
 
 def _evaluated(graph: Graph, name: str, ids: np.ndarray) -> np.ndarray:
     """``Shape`` is not among the evaluator's ops: the shape of the ids is put in its place."""
-    from graphwq.graphdef.node import new_const
+    from graphwq.graphdef.newnode import new_const
     from graphwq.rewrite.edits import ReplaceNode, apply
 
     shape = np.array(ids.shape, np.int32)

@@ -7,7 +7,8 @@ from typing import Dict, List, Mapping, Tuple, Union
 
 from graphwq.diff.written import attr_fields
 from graphwq.graphdef.graph import MAIN, Function, Graph, Item, Library
-from graphwq.graphdef.node import Node, preamble
+from graphwq.graphdef.newnode import preamble
+from graphwq.graphdef.node import Node
 from graphwq.graphdef.wire import (
     LENGTH_DELIMITED,
     Buffer,

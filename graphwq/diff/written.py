@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Optional
 
-from graphwq.graphdef.node import Node, preamble
+from graphwq.graphdef.newnode import preamble
+from graphwq.graphdef.node import Node
 from graphwq.graphdef.wire import LENGTH_DELIMITED, read_varint
 
 _ATTR = 5

@@ -16,7 +16,8 @@ from graphwq.graphdef.checkpoint import Checkpoint
 from graphwq.graphdef.graph import Graph, Item, Library
 from graphwq.graphdef.handles import Bodies, Handles, free_name
 from graphwq.graphdef.library import frozen, reached
-from graphwq.graphdef.node import Node, TensorRef, attr_of_type, const_over, parse_node
+from graphwq.graphdef.newnode import const_over
+from graphwq.graphdef.node import Node, TensorRef, attr_of_type, parse_node
 from graphwq.graphdef.prune import colocated, guess_outputs, needed, output_nodes
 from graphwq.graphdef.restore import NO_WISHES, Restorer, Wishes
 from graphwq.graphdef.variable import VARIABLE_OPS, declared_shape, is_writer

@@ -12,7 +12,8 @@ import numpy as np
 
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import CONTROL, Node, TensorRef, attr_of_type, new_const
+from graphwq.graphdef.newnode import new_const
+from graphwq.graphdef.node import CONTROL, Node, TensorRef, attr_of_type
 from graphwq.rewrite.decode import StoredWeight, stored_weights
 from graphwq.survey.view import ScopeView, build
 

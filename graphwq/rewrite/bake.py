@@ -7,7 +7,8 @@ from typing import Tuple
 import numpy as np
 
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.node import Node, new_const, private_attrs
+from graphwq.graphdef.newnode import new_const
+from graphwq.graphdef.node import Node, private_attrs
 from graphwq.quant.scheme import QuantizedTensor
 from graphwq.rewrite.values import Values
 

@@ -10,16 +10,8 @@ from typing import Dict, List, Mapping, Sequence, Tuple, Union
 import numpy as np
 
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.node import (
-    Data,
-    Node,
-    attr_bool,
-    attr_int,
-    attr_type,
-    new_const,
-    new_node,
-    private_attrs,
-)
+from graphwq.graphdef.newnode import Data, attr_bool, attr_int, attr_type, new_const, new_node
+from graphwq.graphdef.node import Node, private_attrs
 from graphwq.graphdef.wire import Buffer
 
 #: The name of the first output of each op that graphwq makes; function bodies refer to it.

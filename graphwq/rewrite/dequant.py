@@ -18,7 +18,7 @@ from typing import Union
 import numpy as np
 
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.node import attr_type
+from graphwq.graphdef.newnode import attr_type
 from graphwq.quant.packing import ONE_BIT, Plane, pack_bits, pack_plane, planes
 from graphwq.quant.quantize import scale_shape
 from graphwq.quant.scheme import MAX_BITS, PerGroup, QuantizedTensor, QuantScheme, group_index

@@ -17,7 +17,7 @@ import numpy as np
 
 from graphwq.errors import UnsupportedError
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.node import attr_type
+from graphwq.graphdef.newnode import attr_type
 from graphwq.quant.quantize import kept_axes, scale_shape
 from graphwq.quant.scheme import FLOAT32_BITS, MAX_BITS, PerGroup, QuantizedTensor, QuantScheme
 from graphwq.rewrite.builder import Builder, Shape, fake_quant_attrs

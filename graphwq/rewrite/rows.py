@@ -15,7 +15,8 @@ from typing import List, Optional, Tuple
 import numpy as np
 
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.node import Node, attr_of_type, attr_type
+from graphwq.graphdef.newnode import attr_type
+from graphwq.graphdef.node import Node, attr_of_type
 from graphwq.quant.packing import Plane, pack_plane, planes
 from graphwq.quant.quantize import kept_axes, scale_shape
 from graphwq.quant.scheme import PerGroup, QuantizedTensor, QuantScheme

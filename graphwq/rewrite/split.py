@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.node import Node, TensorRef, attr_of_bool, attr_type
+from graphwq.graphdef.newnode import attr_type
+from graphwq.graphdef.node import Node, TensorRef, attr_of_bool
 from graphwq.quant.quantize import kept_axes
 from graphwq.quant.scheme import PerGroup, QuantizedTensor
 from graphwq.rewrite.builder import Builder, Place, concat_attrs

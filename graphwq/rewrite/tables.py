@@ -19,7 +19,7 @@ from typing import Dict, Tuple
 import numpy as np
 
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.node import attr_type
+from graphwq.graphdef.newnode import attr_type
 from graphwq.quant.packing import Plane, bit_weights
 from graphwq.rewrite.builder import Builder, Shape
 

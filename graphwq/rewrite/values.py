@@ -12,7 +12,7 @@ from typing import Callable, List, Optional, Tuple
 import numpy as np
 
 from graphwq.errors import InvariantError
-from graphwq.graphdef.node import Data
+from graphwq.graphdef.newnode import Data
 from graphwq.quant.blocks import contiguous
 from graphwq.quant.metrics import WeightError
 from graphwq.quant.scheme import QuantizedTensor

@@ -8,7 +8,8 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 from graphwq import api
 from graphwq.errors import ArgumentError, InputError
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import Node, TensorRef, new_node
+from graphwq.graphdef.newnode import new_node
+from graphwq.graphdef.node import Node, TensorRef
 from graphwq.tf1.fold import fold, prune
 from graphwq.tf1.load import training_tensorflow as tensorflow
 from graphwq.tf1.sites import COMPUTED, Insertion

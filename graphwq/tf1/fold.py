@@ -8,7 +8,8 @@ import numpy as np
 
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import Node, TensorRef, attr_type, new_const, new_node
+from graphwq.graphdef.newnode import attr_type, new_const, new_node
+from graphwq.graphdef.node import Node, TensorRef
 from graphwq.tf1.session import Runner
 
 #: Ops that lead into a loop or a branch; outside of it they only hand a value on.

@@ -13,7 +13,8 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 from weakref import WeakSet
 
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import Node, TensorRef, new_node
+from graphwq.graphdef.newnode import new_node
+from graphwq.graphdef.node import Node, TensorRef
 from graphwq.survey.optable import GATHER_OPS
 from graphwq.tf1.flag import turn
 from graphwq.tf1.live import MARK, OUTPUT_MARK, mark_of, snapshot

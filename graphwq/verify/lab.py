@@ -26,7 +26,8 @@ import numpy as np
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import Node, new_const, private_attrs
+from graphwq.graphdef.newnode import new_const
+from graphwq.graphdef.node import Node, private_attrs
 from graphwq.rewrite.decode import decode
 from graphwq.survey.evaluate import evaluate
 from graphwq.survey.sites import Source, WeightSite

@@ -14,7 +14,7 @@ from graphwq.diff.match import match_scopes, predicted, rename_of, rename_votes
 from graphwq.diff.rename import renamed
 from graphwq.diff.structure import Interner, structure
 from graphwq.graphdef.graph import MAIN, Graph
-from graphwq.graphdef.node import attr_string, new_node
+from graphwq.graphdef.newnode import attr_string, new_node
 
 
 def matched(old: Graph, new: Graph) -> Dict[str, str]:

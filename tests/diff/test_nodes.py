@@ -14,7 +14,8 @@ from tensorboard.compat.proto.node_def_pb2 import NodeDef
 from graphwq.diff.change import Change, Kind, Severity
 from graphwq.diff.nodes import added, compare_nodes, removed
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import Node, new_const, new_node
+from graphwq.graphdef.newnode import new_const, new_node
+from graphwq.graphdef.node import Node
 from graphwq.graphdef.wire import delimited
 
 

@@ -23,7 +23,7 @@ from strategies import field, graph_bytes, mutated
 from graphwq.errors import GraphWQError, InputError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import attr_int, attr_type, new_node
+from graphwq.graphdef.newnode import attr_int, attr_type, new_node
 from graphwq.graphdef.source import load
 from graphwq.survey.locate import locate
 from graphwq.survey.sites import Survey

@@ -11,7 +11,7 @@ from builders import GraphBuilder
 from graphwq.errors import InputError
 from graphwq.graphdef.dtypes import DT_DOUBLE, DT_FLOAT
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import attr_type, new_node
+from graphwq.graphdef.newnode import attr_type, new_node
 from graphwq.mnn.operand import Operands
 from graphwq.survey.view import build
 

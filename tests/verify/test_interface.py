@@ -13,7 +13,8 @@ from builders import GraphBuilder, dense
 import graphwq
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.node import CONTROL, attr_type
+from graphwq.graphdef.newnode import attr_type
+from graphwq.graphdef.node import CONTROL
 from graphwq.survey.view import build
 from graphwq.verify import sinks
 from graphwq.verify.interface import (

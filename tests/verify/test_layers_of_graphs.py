@@ -15,7 +15,7 @@ from rewriting import CASES, NO_CPU_KERNEL, function_graph
 import graphwq
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import new_const
+from graphwq.graphdef.newnode import new_const
 from graphwq.survey.locate import locate_in
 from graphwq.survey.view import build
 from graphwq.tf1.session import Runner

@@ -15,7 +15,7 @@ from builders import GraphBuilder, random_weight
 
 import graphwq
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import new_node
+from graphwq.graphdef.newnode import new_node
 from graphwq.verify.accuracy import Accuracy
 from graphwq.verify.render.escape import code, markdown
 from graphwq.verify.render.html import to_html

@@ -12,7 +12,7 @@ from rewriting import double_matmul, half_matmul
 import graphwq
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import new_node
+from graphwq.graphdef.newnode import new_node
 from graphwq.verify.static import check_static
 from verify.test_weights import changed
 

@@ -13,7 +13,8 @@ from rewriting import function_graph
 
 import graphwq
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import Node, attr_bool, attr_type, new_node
+from graphwq.graphdef.newnode import attr_bool, attr_type, new_node
+from graphwq.graphdef.node import Node
 from graphwq.graphdef.protos import GraphDef
 from graphwq.graphdef.source import to_text
 from graphwq.rewrite.recover import recover_surveyed

@@ -11,7 +11,7 @@ from builders import GraphBuilder, encode, random_weight
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import new_node
+from graphwq.graphdef.newnode import new_node
 from graphwq.graphdef.protos import AttrValue
 from graphwq.survey.view import build
 from graphwq.tf1.session import Runner, tensorflow

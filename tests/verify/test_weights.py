@@ -14,7 +14,8 @@ from rewriting import function_graph
 
 import graphwq
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import Node, new_const
+from graphwq.graphdef.newnode import new_const
+from graphwq.graphdef.node import Node
 from graphwq.quant.metrics import sqnr_db
 from graphwq.rewrite.recover import recover_surveyed
 from graphwq.survey.locate import locate_in
