@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple, TypeVar
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.verify.accuracy import Accuracy
+from graphwq.verify.checked import check
 from graphwq.verify.layers import LayersResult
 from graphwq.verify.outputs import OutputsResult
 from graphwq.verify.problem import Problem
@@ -146,7 +147,7 @@ class Report:
                 f"{SCHEMA_VERSION}"
             )
         try:
-            return cls(
+            made = cls(
                 _part(data["reference"], GraphInfo.from_json),
                 GraphInfo.from_json(data["candidate"]),
                 data["exact"],
@@ -158,6 +159,8 @@ class Report:
                 _part(data["accuracy"], Accuracy.from_json),
                 tuple(data["notes"]),
             )
+            check(made)
+            return made
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"a damaged report: {type(error).__name__} {error}") from error
 
