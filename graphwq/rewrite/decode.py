@@ -121,8 +121,9 @@ def _product(view: ScopeView, node: Node, root: Node) -> Optional[StoredWeight]:
     if codes is None or scale is None or scale.dtype != np.float32 or not codes.size:
         return None
     gathered = view.nodes[scale_name].op in ("Gather", "GatherV2")
-    if scale.size >= codes.size > 1 and codes.min() >= 0 and not gathered:
-        return None  # a mask over a weight; nobody gathers the weight then
+    may_be_mask = scale.size >= codes.size > 1 and codes.min() >= 0 and not gathered
+    if may_be_mask and scale.min() <= 0:
+        return None  # a mask over a weight (scales are positive; nobody gathers the weight then)
     if scale.ndim < codes.ndim:
         scale = scale.reshape((1,) * (codes.ndim - scale.ndim) + scale.shape)
     scales = _constants(view, scale_name) or ()

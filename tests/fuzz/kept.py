@@ -30,7 +30,9 @@ def keep(folder: Path, targets: Sequence[str]) -> str:
         old = chosen.get(name, [])
         room = _SHARE
         chosen[name] = []
-        for data in [*sorted({*old, *(path.read_bytes() for path in finds)}, key=len)] + sorted(queue, key=len):
+        for data in [*sorted({*old, *(path.read_bytes() for path in finds)}, key=len)] + sorted(
+            queue, key=len
+        ):
             if len(data) <= room and data not in chosen[name]:
                 chosen[name].append(data)
                 room -= len(data)

@@ -10,7 +10,16 @@ from __future__ import annotations
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from graphwq.errors import InputError
-from graphwq.graphdef.wire import FIXED32, FIXED64, VARINT, delimited, fields, read_varint, tag, varint
+from graphwq.graphdef.wire import (
+    FIXED32,
+    FIXED64,
+    VARINT,
+    delimited,
+    fields,
+    read_varint,
+    tag,
+    varint,
+)
 
 Tree = List[List[Any]]
 #: Message -> field number -> message in that field.

@@ -22,7 +22,28 @@ from graphwq.graphdef.wire import FIXED32, FIXED64, LENGTH_DELIMITED, VARINT
 
 Mutator = Callable[[bytes, Random], Optional[bytes]]
 
-_NUMBERS = [0, 1, 2, 3, 4, 5, 7, 8, 14, 19, 32, 64, 127, 128, 255, 256, 2**15, 2**16, 2**28, 2**31 - 1]
+_NUMBERS = [
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    7,
+    8,
+    14,
+    19,
+    32,
+    64,
+    127,
+    128,
+    255,
+    256,
+    2**15,
+    2**16,
+    2**28,
+    2**31 - 1,
+]
 _NUMBERS += [2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64 - 2, 2**64 - 5]
 _WORDS = (
     b"Const Identity Placeholder MatMul Conv2D DepthwiseConv2dNative Conv2DBackpropInput Conv3D "
@@ -125,11 +146,44 @@ def _mutate_field(places: List[Tuple[Tree, int, str]], random: Random) -> None:
         texts = [word for word in words if isinstance(word, bytes) and len(word) < 200]
         tree[index][2] = _other_text(value, random, texts)
     elif value:
-        _mutate_field([(value, random.randrange(len(value)), SCHEMA[kind].get(number, "Leaf"))], random)
+        _mutate_field(
+            [(value, random.randrange(len(value)), SCHEMA[kind].get(number, "Leaf"))], random
+        )
 
 
-_JSON_VALUES: List[Any] = [None, True, False, 0, 1, -1, 2, 3, 8, 9, 64, 2**31, 2**63, -(2**70), 0.5, 1e308]
-_JSON_VALUES += ["", "x", "w", "absmax", "group", "channel", "split", "rows", "whole", [], {}, [[]], [0, 1]]
+_JSON_VALUES: List[Any] = [
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2,
+    3,
+    8,
+    9,
+    64,
+    2**31,
+    2**63,
+    -(2**70),
+    0.5,
+    1e308,
+]
+_JSON_VALUES += [
+    "",
+    "x",
+    "w",
+    "absmax",
+    "group",
+    "channel",
+    "split",
+    "rows",
+    "whole",
+    [],
+    {},
+    [[]],
+    [0, 1],
+]
 
 
 def structured(data: bytes, random: Random) -> Optional[bytes]:
@@ -163,7 +217,13 @@ def structured(data: bytes, random: Random) -> Optional[bytes]:
 
 
 def _json_places(value: Any, places: List[Tuple[Any, Any]]) -> None:
-    items = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    items = (
+        list(value)
+        if isinstance(value, dict)
+        else range(len(value))
+        if isinstance(value, list)
+        else ()
+    )
     for key in items:
         places.append((value, key))
         _json_places(value[key], places)
@@ -176,7 +236,14 @@ def archive(inner: Mutator) -> Mutator:
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as source:
                 members = [(item.filename, source.read(item)) for item in source.infolist()]
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError):
+        except (
+            zipfile.BadZipFile,
+            OSError,
+            ValueError,
+            NotImplementedError,
+            RuntimeError,
+            EOFError,
+        ):
             return None
         if not members:
             return None
@@ -206,8 +273,32 @@ def archive(inner: Mutator) -> Mutator:
     return mutate
 
 
-_NPY = ["<f4", "|O", "<i8", ">f4", "<U3", "|S4", "<f2", "|b1", "<c8", "<M8[s]", "|V4", "<f16", "<f8"]
-_NPY_SHAPES = ["()", "(0,)", "(1, 4)", "(-1,)", "(4, 1099511627776)", "(1,)", "(True,)", "(2.5,)", "None"]
+_NPY = [
+    "<f4",
+    "|O",
+    "<i8",
+    ">f4",
+    "<U3",
+    "|S4",
+    "<f2",
+    "|b1",
+    "<c8",
+    "<M8[s]",
+    "|V4",
+    "<f16",
+    "<f8",
+]
+_NPY_SHAPES = [
+    "()",
+    "(0,)",
+    "(1, 4)",
+    "(-1,)",
+    "(4, 1099511627776)",
+    "(1,)",
+    "(True,)",
+    "(2.5,)",
+    "None",
+]
 
 
 def npy(data: bytes, random: Random) -> Optional[bytes]:
@@ -340,7 +431,7 @@ def plain(data: bytes, random: Random) -> Optional[bytes]:
 
 
 _TOKENS = (
-    b'node { } [ ] < > : , ; "x" \'y\' # \n attr key value tensor tensor_shape dim size float_val '
+    b"node { } [ ] < > : , ; \"x\" 'y' # \n attr key value tensor tensor_shape dim size float_val "
     b"dtype: DT_FLOAT DT_INVALID DT_HALF library function versions -1 99999999999999999999 1e999 nan "
     b"inf true false 0x7f \\377 \\x tensor_content any_unknown_field [a.b/c.d]"
 ).split(b" ")
@@ -372,5 +463,3 @@ def once(mutator: Mutator, data: bytes, seed: int) -> bytes:
     random = Random(seed)
     changed = mutator(data, random) if random.random() < 0.85 else None
     return _bytes(data, random) if changed is None else changed
-
-

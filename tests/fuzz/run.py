@@ -56,7 +56,15 @@ def fuzz(name: str, folder: Path, runs: int, seconds: int) -> Dict[str, Any]:
         time_left = int(until - time.monotonic())
         if left <= 0 or time_left <= 0:
             break
-        command = [sys.executable, "-m", "fuzz.engine", name, str(folder), str(left), str(time_left)]
+        command = [
+            sys.executable,
+            "-m",
+            "fuzz.engine",
+            name,
+            str(folder),
+            str(left),
+            str(time_left),
+        ]
         with open(folder / "log", "ab") as log:
             done = subprocess.run(command, stderr=log, stdout=log, cwd=str(TESTS), env=environment)
         if done.returncode == 0 and left <= 500:

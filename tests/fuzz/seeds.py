@@ -125,7 +125,9 @@ def _deconv() -> Graph:
     w = b.const("w", random_weight((2, 2, 5, 3)))
     sizes = b.const("sizes", np.array([1, 8, 8, 5], np.int32))
     b.op("y", "Conv2DBackpropInput", [sizes, w, x], strides=[1, 2, 2, 1], padding="SAME")
-    flat = b.op("flat", "Einsum", ["y", b.const("k", random_weight((5, 7)))], equation="abcd,de->abce")
+    flat = b.op(
+        "flat", "Einsum", ["y", b.const("k", random_weight((5, 7)))], equation="abcd,de->abce"
+    )
     b.op("z", "BiasAdd", [flat, b.const("b", random_weight((7,)))], device="/cpu:0")
     return b.graph()
 
@@ -327,7 +329,9 @@ def goldens() -> Dict[str, bytes]:
     """Golden files."""
     sample = {"x:0": np.ones((2, 3), np.float32), "s:0": np.array([b"a\0b", b""], object)}
     outputs = {"y:0": np.array([[1.5, np.nan]], np.float32), "t:0": np.array(b"one", object)}
-    golden = Golden("ab" * 32, "1.15.3", Feeds((sample, sample), SYNTHETIC, ("n",)), (outputs,) * 2, True)
+    golden = Golden(
+        "ab" * 32, "1.15.3", Feeds((sample, sample), SYNTHETIC, ("n",)), (outputs,) * 2, True
+    )
     with tempfile.TemporaryDirectory() as folder:
         save_golden(Path(folder) / "g.npz", golden)
         return {"golden": (Path(folder) / "g.npz").read_bytes()}
@@ -349,7 +353,9 @@ def reports() -> Dict[str, bytes]:
     found = {}
     for bits, storage in ((8, "dequant"), (3, "bake")):
         new = quantize(small_graph(), bits, storage, keep_larger=True).graph
-        made = verify(small_graph(), Graph.parse(new.to_bytes()), ("a", "b"), None, None, False, None)  # type: ignore[arg-type]
+        made = verify(
+            small_graph(), Graph.parse(new.to_bytes()), ("a", "b"), None, None, False, None
+        )  # type: ignore[arg-type]
         found[storage] = made.dumps().encode()
     return found
 

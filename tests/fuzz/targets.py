@@ -276,7 +276,9 @@ def _quantize(data: bytes) -> None:
     result = quantize_with(graph, options_of(first, second))
     new = Graph.parse(result.graph.to_bytes())
     before, after = find_interface(graph), find_interface(new)
-    assert [item.tensor for item in before.placeholders] == [item.tensor for item in after.placeholders]
+    assert [item.tensor for item in before.placeholders] == [
+        item.tensor for item in after.placeholders
+    ]
     assert before.tensors == after.tensors
     plan = Plan(graph.digest, tuple(weight.item for weight in result.weights), result.skips)
     plan = Plan.loads(plan.dumps())
@@ -342,7 +344,9 @@ _SECOND = mutate.several(old=_GRAPH, new=_GRAPH)
 
 TARGETS: Dict[str, Target] = {
     "wire": Target(_wire, seeds.graphs, _GRAPH),
-    "tensor": Target(_tensor, seeds.tensors, mutate.behind_one_byte(mutate.message("Tensor")), 2048),
+    "tensor": Target(
+        _tensor, seeds.tensors, mutate.behind_one_byte(mutate.message("Tensor")), 2048
+    ),
     "text": Target(_text, seeds.texts, mutate.tokens),
     "plan": Target(_plan, seeds.plans, mutate.structured),
     "npz": Target(_npz, seeds.feeds, mutate.archive(mutate.npy)),
