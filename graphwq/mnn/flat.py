@@ -14,7 +14,6 @@ import numpy as np
 
 from graphwq.errors import InputError
 
-
 #: A file is read no more often than this, and some bytes more where it is tiny.
 _READS, _MORE = 16, 1 << 16
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, TypeVar
 
 from graphwq.errors import InputError
+from graphwq.graphdef import jsontext
 from graphwq.graphdef.graph import Graph
 from graphwq.verify.accuracy import Accuracy
 from graphwq.verify.checked import check
@@ -172,8 +173,8 @@ class Report:
             InputError: not JSON, or not a report.
         """
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            data = jsontext.loads(text)
+        except ValueError as error:
             raise InputError(f"not a report: {error}") from error
         return cls.from_json(data)
 

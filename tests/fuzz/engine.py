@@ -70,7 +70,7 @@ class Session:
         try:
             refused = outcome(self._target, data)
             self._stats["results"] += refused is None
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._found(data, place_of(error), "".join(traceback.format_exc()))
         spent = time.process_time() - began
         self._stats["slowest"] = max(self._stats["slowest"], spent)

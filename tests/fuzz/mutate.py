@@ -13,9 +13,9 @@ from random import Random
 from typing import Any, Callable, List, Optional, Tuple
 
 from checkpoints import table
+
 from fuzz.files import pack, unpack
 from fuzz.messages import SCHEMA, Tree, parse, to_bytes, walk
-
 from graphwq.errors import InputError
 from graphwq.graphdef.sstable import entries
 from graphwq.graphdef.wire import FIXED32, FIXED64, LENGTH_DELIMITED, VARINT

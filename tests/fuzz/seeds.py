@@ -13,8 +13,8 @@ from typing import Dict, Tuple
 import numpy as np
 from builders import GraphBuilder, convolution, dense, random_weight
 from checkpoints import meta_graph, snappy, v1_table, write_bundle
-from fuzz.files import pack
 
+from fuzz.files import pack
 from graphwq.api import quantize
 from graphwq.diff.compare import diff_graphs
 from graphwq.diff.document import document

@@ -19,7 +19,6 @@ from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple, T
 from fuzz import mutate, seeds
 from fuzz.files import unpack
 from fuzz.mutate import Mutator
-
 from graphwq.api import quantize_with
 from graphwq.cli import inspect as cli_inspect
 from graphwq.cli.main import build_parser
