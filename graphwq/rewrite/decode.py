@@ -180,8 +180,11 @@ def _fake_quantized(view: ScopeView, node: Node) -> Optional[StoredWeight]:
         return None
     step = top / np.float32(max_code(attr_of_int(fake, "num_bits", 8)))
     scales = np.broadcast_to(step, inner.shape)
-    values = evaluate(view, node.name, {fake.name: inner})
-    scale = evaluate(view, node.name, {fake.name: scales})
+    last = node.name  # before a final Cast to half, in which the scale would be rounded
+    if node.op == "Cast":
+        last = TensorRef.parse(node.data_inputs[0]).node
+    values = evaluate(view, last, {fake.name: inner})
+    scale = evaluate(view, last, {fake.name: scales})
     if values is None or scale is None or not (scale > 0).all():
         return None
     codes = values.astype(np.float32) / scale.astype(np.float32)
@@ -207,6 +210,8 @@ def _joined(view: ScopeView, node: Node, root: Node) -> Optional[StoredWeight]:
     (Weights that the model itself joins are used by nothing else.)
     """
     pieces = []
+    if len(set(root.data_inputs)) < len(root.data_inputs):
+        return None
     for name in root.data_inputs[:-1]:
         piece = view.nodes.get(TensorRef.parse(name).node)
         if piece is None or piece.op == "ConcatV2":

@@ -36,6 +36,8 @@ from graphwq.survey.view import ScopeView, View
 #: Values of a weight with one scale on which a scheme is tried.
 _PROBE_VALUES = 4096
 _FEW_BYTES = 4096
+#: A constant of more elements than these and so many for each byte of it repeats one value.
+_FEW_ELEMENTS, _EXPANSION = 1 << 20, 4
 #: Lengths of scales, the usual one first.
 _SCALE_BITS = (FLOAT32_BITS, 16, 15, 14, 13)
 _ANY_SCALE = (FLOAT32_BITS,)
@@ -72,7 +74,7 @@ def read_back(
     """
     scope = candidate.scopes.get(site.scope)
     node = None if scope is None else scope.nodes.get(site.node)
-    if scope is None or node is None:
+    if scope is None or node is None or _is_bomb(site):
         return None
     if item is not None and (item.storage == BAKE) != (node.op == "Const"):
         return None
@@ -84,6 +86,11 @@ def read_back(
     if item is not None and item.storage != stored.storage:
         return None
     return _stored(reference, candidate, site, item, stored)
+
+
+def _is_bomb(site: WeightSite) -> bool:
+    """Whether the few bytes of a constant stand for a large weight (it is never quantized)."""
+    return site.size > max(_EXPANSION * site.nbytes, _FEW_ELEMENTS)
 
 
 # ---------------------------------------------------------------------------------------- baked
