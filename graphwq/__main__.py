@@ -1,6 +1,10 @@
 """``python -m graphwq``."""
 
-from graphwq.cli.main import entry
-
 if __name__ == "__main__":
-    raise SystemExit(entry())
+    try:
+        from graphwq.cli.main import entry
+
+        status = entry()
+    except KeyboardInterrupt:  # while the modules were read: nothing has begun
+        status = 130
+    raise SystemExit(status)
