@@ -4,7 +4,7 @@ Run from tests/ by ``fuzz.run``, in a process of its own. The folder gets ``queu
 something new), ``finds/`` (inputs that break a promise, one for each place) and ``stats.json``. A find
 does not stop the run; a crash or an input that takes more memory than allowed ends the process, and
 ``fuzz.run`` starts another.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 

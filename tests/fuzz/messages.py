@@ -3,7 +3,7 @@
 A tree is a list of fields; a field is ``[number, wire type, value]`` where the value is an int, bytes
 or, where a schema says that the field is a message, a tree. Reading is tolerant: what does not fit
 the schema stays bytes.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 

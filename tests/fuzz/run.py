@@ -4,7 +4,7 @@ Every target runs in a child process (``fuzz.engine``) until it has had its shar
 dies is a find and is followed by another. Exit status 1 where there is any find. ``--table FILE``
 writes what was measured as Markdown; ``--keep`` puts the smallest inputs that reach everything into
 tests/fuzz/corpus.zip, which the normal tests run.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 

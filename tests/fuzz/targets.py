@@ -2,7 +2,7 @@
 
 A target takes bytes. It returns, or raises a GraphWQError that says something; an InvariantError, any
 other exception, and a broken promise (AssertionError) are finds.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def outcome(target: Target, data: bytes) -> Optional[str]:
     except InvariantError:
         raise
     except ALLOWED as error:
-        assert str(error).strip(), "an error without a message helps nobody"
+        assert str(error).strip(), "an error without a message helps nobody"  # noqa: PT017
         return str(error)
     return None
 

@@ -41,7 +41,7 @@ def page() -> str:
         "# Hostile and damaged files",
         "",
         "Each way a file can be wrong has one error, which is one line on stderr; the exit status",
-        "is 2 and nothing is written. `tests/hostile/` builds every file below and runs the command",
+        "is 2 and nothing is written. `tests/hostile/` builds every file below and runs the command",  # noqa: E501
         "in a process that may use 512 MB beside what Python needs. (This page is made from those",
         "tests: `pytest tests/hostile --update-golden`.)",
     ]
