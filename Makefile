@@ -7,7 +7,7 @@ BIN      := $(VENV)/bin
 JOBS     ?= 2
 PIP      := pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format types test-37 test-modern corpus corpus-mnn golden fixtures bench fuzz fuzz-laws faults clean
+.PHONY: demo test lint format types test-37 test-modern corpus corpus-mnn golden fixtures bench bench-mixed fuzz fuzz-laws faults clean
 
 demo: $(VENV)/ready
 	@rm -rf out && mkdir -p out
@@ -64,6 +64,9 @@ fixtures: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/bench.py all --out benchmarks/RESULTS.md
+
+bench-mixed: $(VENV)/ready
+	$(BIN)/python benchmarks/mixed.py
 
 # Coverage-guided, more than a million runs, about an hour; make fuzz RUNS=1000 for so many a target.
 fuzz: .venv-fuzz/ready

@@ -10,32 +10,63 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "graphwq" / "__init__.py").
     1
 )
 
-# Ranges and their reasons: TensorFlow 1.15.3 exists for Python 3.7 only and needs protobuf < 3.21
-# (its generated code) and numpy < 2. tensorboard carries the GraphDef protos, so that the core
-# needs no TensorFlow; 1.15 comes with TensorFlow, later ones serve Python 3.8 and up. rich draws
-# tables and progress bars, jinja2 fills the HTML pages; threadpoolctl keeps calibration independent
-# of the number of BLAS threads.
+# Every dependency has a range, and the reason for it stands above it. The tests run with the newest
+# that each Python gets. Lower ends are where what is used appeared; upper ends are the next major
+# version, which nobody has tried.
 CORE = [
-    "numpy>=1.16",
-    "networkx>=2.4",
-    "protobuf<3.21; python_version<'3.8'",
-    "protobuf>=3.20; python_version>='3.8'",
+    # Arrays. TensorFlow 1.15.3 was built against 1.x (Python 3.7 gets no other); 2.x is tested.
+    "numpy>=1.16,<3",
+    # The view of a graph that users get (View.networkx); nothing else needs it.
+    "networkx>=2.4,<4",
+    # Parses AttrValue and TensorProto. TensorFlow 1.15.3 and tensorboard 1.15 carry generated code
+    # that protobuf 3.21 refuses; newer tensorboards carry newer code.
+    "protobuf>=3.8,<3.21; python_version<'3.8'",
+    "protobuf>=3.20,<8; python_version>='3.8'",
+    # Only for the GraphDef protos that it ships, so that the core needs no TensorFlow.
     "tensorboard>=1.15,<3",
-    "rich>=12",
-    "jinja2>=2.11",
+    # Tables that fold to a terminal, progress bars.
+    "rich>=12,<16",
+    # Fills the HTML pages, with autoescape on.
+    "jinja2>=3.0,<4",
 ]
 TENSORFLOW = [
+    # Runs graphs and trains. 1.15.3 is the version that all numbers were measured with; its wheels
+    # are for Python 3.7 and older.
     "tensorflow==1.15.3; python_version<'3.8'",
-    "threadpoolctl>=2; python_version<'3.8'",
+    # Keeps calibration independent of the number of BLAS threads.
+    "threadpoolctl>=2,<4; python_version<'3.8'",
 ]
-TEST = ["pytest>=7", "pytest-xdist>=3", "hypothesis>=6", "jsonschema>=3"]
-MNN = ["MNN==3.6.0"]
+TENSORFLOW_2 = [
+    # Runs graphs through tensorflow.compat.v1; does not train. Tested with 2.13 and 2.21.
+    "tensorflow>=2.13,<3; python_version>='3.8'",
+    # As above.
+    "threadpoolctl>=2,<4; python_version>='3.8'",
+]
+TEST = [
+    # Runs the tests.
+    "pytest>=7,<10",
+    # On all cores.
+    "pytest-xdist>=3,<4",
+    # Property-based tests.
+    "hypothesis>=6,<7",
+    # Checks diff JSON against its schema.
+    "jsonschema>=3,<5",
+]
+MNN = [
+    # The converter whose rules for names, grids and flags graphwq knows: one version exactly.
+    "MNN==3.6.0",
+]
 DEV = [
-    "ruff>=0.5",
-    "mypy>=1.4; python_version<'3.8'",
-    "codespell>=2.2",
-    "scikit-learn>=1.0",
-    "pytest-cov>=4",
+    # Lint and format.
+    "ruff>=0.5,<1",
+    # Types; the last one for Python 3.7.
+    "mypy>=1.4,<2; python_version<'3.8'",
+    # Spelling.
+    "codespell>=2.2,<3",
+    # The images that the fixtures were trained on.
+    "scikit-learn>=1.0,<2",
+    # What the tests reach.
+    "pytest-cov>=4,<8",
 ]
 
 setup(
@@ -51,6 +82,12 @@ setup(
     },
     python_requires=">=3.7",
     install_requires=CORE + TENSORFLOW,
-    extras_require={"tf": TENSORFLOW, "test": TEST, "mnn": MNN, "dev": TEST + DEV},
+    extras_require={
+        "tf": TENSORFLOW,
+        "tf2": TENSORFLOW_2,
+        "test": TEST,
+        "mnn": MNN,
+        "dev": TEST + DEV,
+    },
     entry_points={"console_scripts": ["graphwq = graphwq.cli.main:entry"]},
 )

@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.source import load
 from graphwq.rewrite.plan import Plan
-from graphwq.rewrite.planner import Options, make_plan, plan_survey
+from graphwq.rewrite.planner import Options, make_plan, plan_surveyed
 from graphwq.rewrite.run import Progress, RewriteResult, rewrite, rewrite_surveyed
 from graphwq.survey.locate import locate_in
 from graphwq.survey.view import build
@@ -77,7 +77,7 @@ def quantize_with(
     view = build(graph)
     view.check()
     survey = locate_in(view)
-    made = plan_survey(view, survey, options, None)
+    made = plan_surveyed(graph, view, survey, options, None)
     return rewrite_surveyed(graph, view, survey.sites, made, progress, keep_codes)
 
 

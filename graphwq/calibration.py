@@ -15,7 +15,7 @@ from graphwq.errors import InputError, UnsupportedError
 from graphwq.graphdef.graph import Graph
 from graphwq.quant.scheme import ABSMAX, GPTQ
 from graphwq.rewrite.plan import Calibration, Plan
-from graphwq.rewrite.planner import Options, plan_survey
+from graphwq.rewrite.planner import Options, plan_surveyed
 from graphwq.rewrite.run import Progress, RewriteResult, rebuild, rewrite_surveyed
 from graphwq.survey.locate import locate_in
 from graphwq.survey.sites import Survey
@@ -85,7 +85,7 @@ def quantize_calibrated(
     view = build(graph)
     view.check()
     survey = locate_in(view)
-    plan = plan_survey(view, survey, replace(options, method=GPTQ), None)
+    plan = plan_surveyed(graph, view, survey, replace(options, method=GPTQ), None)
     return carry_out(graph, view, survey, plan, calibration, seed, samples, auto, progress)
 
 

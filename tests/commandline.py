@@ -33,6 +33,17 @@ def run(capsys: pytest.CaptureFixture, *arguments: Any) -> Outcome:
     return Outcome(status, captured.out, captured.err)
 
 
+#: git as it is without anybody's configuration.
+GIT = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_NAME": "a",
+    "GIT_AUTHOR_EMAIL": "a@example.com",
+    "GIT_COMMITTER_NAME": "a",
+    "GIT_COMMITTER_EMAIL": "a@example.com",
+    "GIT_PAGER": "cat",
+}
+
+
 def environment() -> dict:
     """For a subprocess that has to find the package that is tested."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}

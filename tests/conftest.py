@@ -11,6 +11,11 @@ from typing import Any, Dict, List
 import pytest
 from hypothesis import HealthCheck, settings
 
+try:
+    from importlib import metadata
+except ImportError:  # Python 3.7
+    import importlib_metadata as metadata  # type: ignore[no-redef]
+
 ROOT = Path(__file__).resolve().parent.parent
 FIXTURES = ROOT / "fixtures"
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -66,7 +71,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
     """Tests marked ``tf`` or ``mnn`` are skipped, with the reason, where that is not installed."""
     needed = {
-        "tf": ("tensorflow", "TensorFlow is not installed (it exists for Python 3.7 only)"),
+        "tf": ("tensorflow", "TensorFlow is not installed: install graphwq[tf] or graphwq[tf2]"),
         "mnn": ("_tools", "MNN is not installed: install graphwq[mnn]"),
     }
     for marker, (module, reason) in needed.items():
@@ -75,6 +80,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item
         for item in items:
             if item.get_closest_marker(marker) is not None:
                 item.add_marker(pytest.mark.skip(reason=reason))
+    if is_tensorflow_2():
+        for item in items:
+            if item.get_closest_marker("tf1") is not None:
+                item.add_marker(pytest.mark.skip(reason="this is about TensorFlow 1.15"))
+
+
+def is_tensorflow_2() -> bool:
+    """Whether the TensorFlow that is installed is one of 2.x (it is not loaded to find out)."""
+    for name in ("tensorflow", "tensorflow-cpu"):
+        try:
+            return metadata.version(name).startswith("2.")
+        except metadata.PackageNotFoundError:
+            continue
+    return False
 
 
 def _is_installed(module: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
-from commandline import assert_one_line, run
+from commandline import GIT, assert_one_line, run
 from conftest import ROOT
 from diff.planting import PLANTED, edited, model, prefixed
 
@@ -58,12 +58,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     for name, value in {
         "HOME": str(home),
         "XDG_CONFIG_HOME": str(home / "xdg"),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_AUTHOR_NAME": "a",
-        "GIT_AUTHOR_EMAIL": "a@example.com",
-        "GIT_COMMITTER_NAME": "a",
-        "GIT_COMMITTER_EMAIL": "a@example.com",
-        "GIT_PAGER": "cat",
+        **GIT,
         "PYTHONPATH": str(ROOT),
     }.items():
         monkeypatch.setenv(name, value)

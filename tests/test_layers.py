@@ -151,6 +151,9 @@ def test_only_tf1_imports_tensorflow() -> None:
             root = found.module.split(".")[0]
             if root.startswith("tensorflow"):
                 assert _part_of(path) == "tf1", f"{path}:{found.line} imports {found.module}"
+                assert path.name == "load.py" or found.module.startswith("tensorflow."), (
+                    f"{path}:{found.line}: take TensorFlow from graphwq/tf1/load.py"
+                )
         if _part_of(path) != "tf1":
             for node in ast.walk(_tree(path)):
                 if isinstance(node, ast.Call) and _called(node)[1] == "import_module":

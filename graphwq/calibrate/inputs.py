@@ -28,6 +28,9 @@ _LEAST_SIDE = 4
 #: After so many images ``synthesize`` begins anew with its ranges and grains.
 _ROUND = 4
 
+#: What to do about a graph that is not run.
+_ADVICE = "choose --method absmax, mse or squant, which run nothing"
+
 
 def calibration_inputs(
     runner: Runner,
@@ -52,7 +55,7 @@ def calibration_inputs(
     tensors = interface.tensors
     if not tensors:
         raise InputError("the graph has no output: there is nothing to calibrate for")
-    check_safe(view, tensors, frozenset(), False)
+    check_safe(view, tensors, advice=_ADVICE)
     placeholders = interface.placeholders
     if source is not None:
         feeds = load_feeds(source, view.main, placeholders, tensors)

@@ -127,22 +127,13 @@ class Sweep:
         )
 
     def _position(self, item: PlanItem) -> Tuple[int, str]:
-        order = self._order()
+        order = self._view.main.topological_order()
         consumers = self._sites[item.weight].consumers
         places = [order.get(one.node, 0) for one in consumers if not one.scope]
         return min(places, default=len(order)), item.weight
 
-    def _order(self) -> Dict[str, int]:
-        known: Optional[Dict[str, int]] = self.__dict__.get("_known_order")
-        if known is None:
-            known = self.__dict__["_known_order"] = self._view.main.topological_order()
-        return known
-
     def _weight(self, item: PlanItem) -> np.ndarray:
-        site = self._sites[item.weight]
-        tensor = self._view.scopes[site.scope].nodes[site.node].tensor()
-        assert tensor is not None
-        return tensor.numpy()
+        return self._view.tensor(self._sites[item.weight]).numpy()
 
     def _look_up(self, item: PlanItem) -> Layer:
         site = self._sites[item.weight]

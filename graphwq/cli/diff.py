@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence
 
+from graphwq.cli import sources
 from graphwq.cli.about import about
 from graphwq.diff import render_markdown, render_text
 from graphwq.diff.change import Kind, Severity
@@ -19,7 +20,8 @@ from graphwq.errors import InputError
 from graphwq.graphdef.atomic import check_output, write_atomically
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.mapping import read_file
-from graphwq.graphdef.source import load, save
+from graphwq.graphdef.opening import Opened, open_source
+from graphwq.graphdef.source import save
 from graphwq.rewrite.plan import Plan
 
 FORMATS = ("text", "markdown", "json", "html")
@@ -29,7 +31,7 @@ _SUFFIXES = {".md": "markdown", ".json": "json", ".html": "html"}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("old", metavar="OLD", type=Path, help="a frozen graph (.pb or .pbtxt)")
+    parser.add_argument("old", metavar="OLD", type=Path, help=sources.HELP)
     parser.add_argument("new", metavar="NEW", type=Path, nargs="?", help="the graph to compare")
     parser.add_argument(
         "--format",
@@ -103,17 +105,18 @@ def compare(old: Path, new: Path, plan: Optional[Plan] = None) -> Comparison:
     """Read two graphs and compare them; /dev/null (git's missing side) is an empty graph."""
     before, after = read_side(old), read_side(new)
     with about(new if str(old) == os.devnull else old):
-        return diff_graphs(before, after, plan)
+        signatures = (before.signatures, after.signatures)
+        return diff_graphs(before.graph, after.graph, plan, signatures)
 
 
-def read_side(path: Path) -> Graph:
+def read_side(path: Path) -> Opened:
     """A graph in which all nodes have names of their own; that of /dev/null has no nodes."""
     if str(path) == os.devnull:
-        return Graph(())
-    graph = load(path)
+        return Opened(Graph(()), ())
+    opened = open_source(path)
     with about(path):
-        check(graph)
-    return graph
+        check(opened.graph)
+    return opened
 
 
 def read_plan(path: Path) -> Plan:
@@ -196,6 +199,6 @@ def _apply(arguments: argparse.Namespace) -> int:
     with about(arguments.apply):
         data = loads(_text(arguments.apply))
     with about(arguments.apply):
-        graph = applied(read_side(arguments.old), data)
+        graph = applied(read_side(arguments.old).graph, data)
     save(graph, arguments.output, arguments.force)
     return 0

@@ -22,12 +22,22 @@ COMMANDS = {
     "inspect": "show the weights of a graph, where they go, and whether they are quantized",
     "plan": "decide what to do with every weight and write that down as JSON",
     "quantize": "quantize the weights of a graph and write the new graph",
-    "verify": "hold a quantized graph against the graph it was made from",
+    "verify": "prove what differs between a graph and what was made of it, and what it costs",
     "report": "show a saved report of verify, or write it as a page",
-    "diff": "show what changed between two graphs",
+    "diff": "show what changed between any two graphs, for a review",
     "git": "let git show changes to graphs with graphwq diff",
     "mnn": "go through the MNN converter, bit for bit: lint, convert, command",
 }
+
+_EPILOG = """\
+begin with:
+  graphwq inspect model.pb
+  graphwq quantize model.pb -o small.pb --bits 4
+  graphwq verify model.pb small.pb
+
+graphwq COMMAND --help explains a command. The graph is run (in TensorFlow, which executes its ops)
+by verify without --static, by mnn convert without --no-run, and by --method gptq and auto.
+exit status: 0 fine, 1 findings, 2 bad input, 70 an error in graphwq itself"""
 
 INTERNAL_ERROR = 70
 INTERRUPTED = 130
@@ -49,7 +59,8 @@ def build_parser(command: Optional[str] = None) -> argparse.ArgumentParser:
     parser = Parser(
         prog="graphwq",
         description="Quantize the weights of frozen TensorFlow 1.x graphs, without training.",
-        epilog="exit status: 0 fine, 1 findings, 2 bad input, 70 an error in graphwq itself",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"graphwq {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -71,7 +71,10 @@ def _configure_output(action: argparse.ArgumentParser, name: str) -> None:
             "-o", "--output", metavar="OUT.pb", type=Path, required=True, help="write the graph"
         )
         action.add_argument(
-            "--model", metavar="OUT.mnn", type=Path, help="the model to be made (default: OUT.mnn)"
+            "--model",
+            metavar="OUT.mnn",
+            type=Path,
+            help="the model that the printed command makes (default: OUT.mnn)",
         )
         action.add_argument(
             "--converter", metavar="VERSION", help="the version of your converter, such as 2.8.1"

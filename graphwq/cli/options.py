@@ -73,7 +73,21 @@ def configure(parser: argparse.ArgumentParser, for_mnn: Sequence[str] = ()) -> N
     )
     if for_mnn:
         parser.set_defaults(keep_larger=False)  # of no effect: larger ones are always kept
+        parser.set_defaults(target_bits=None, target_size=None)  # of a plan: mnn takes --plan
     else:
+        group.add_argument(
+            "--target-bits",
+            type=_float,
+            metavar="N",
+            help="mixed precision: bits for each weight by a cost table, together no larger than "
+            "with N bits (4.0, 3.5) for all",
+        )
+        group.add_argument(
+            "--target-size",
+            metavar="SIZE",
+            help="mixed precision for a file of at most that size: 20%% of the float graph, 1.2MB, "
+            "300kB, or a number of bytes",
+        )
         group.add_argument(
             "--keep-larger",
             action="store_true",
@@ -102,7 +116,11 @@ def from_arguments(arguments: argparse.Namespace) -> Options:
         "min_elements": arguments.min_elements,
         "scale_bits": arguments.scale_bits,
         "method": GPTQ if arguments.method == AUTO else arguments.method,
+        "target_bits": arguments.target_bits,
+        "target_size": arguments.target_size,
     }
+    if arguments.bits is not None and has_target(arguments):
+        raise InputError("a target chooses the bits of every weight: leave out --bits")
     if arguments.group_size is not None and arguments.granularity is None:
         chosen["granularity"] = "group"
     return Options(
@@ -115,10 +133,16 @@ def from_arguments(arguments: argparse.Namespace) -> Options:
     )
 
 
+def has_target(arguments: argparse.Namespace) -> bool:
+    """Whether the width of every weight is to be chosen."""
+    return arguments.target_bits is not None or arguments.target_size is not None
+
+
 def given(arguments: argparse.Namespace) -> Tuple[str, ...]:
     """Those of these options, apart from --storage, that stand on the command line."""
     names = ["bits", "granularity", "group_size", "rule", "include", "exclude", "ops"]
     names += ["min_elements", "keep_larger", "scale_bits", "method"]
+    names += ["target_bits", "target_size"]
     values = {name: getattr(arguments, name) for name in names}
     return tuple(
         "--" + name.replace("_", "-")
@@ -146,6 +170,13 @@ def _number(value: str) -> int:
         return int(value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{value!r} is not a whole number") from error
+
+
+def _float(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number") from error
 
 
 def _rule(item: str) -> Rule:

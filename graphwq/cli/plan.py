@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Tuple
 
 from graphwq import text
-from graphwq.cli import options, output, sources
+from graphwq.cli import mixture, options, output, sources
 from graphwq.cli.about import about
 from graphwq.errors import InputError
 from graphwq.graphdef.atomic import check_output, write_atomically
@@ -59,6 +59,7 @@ def _print(plan: Plan) -> None:
     else:
         print("nothing to quantize in this graph")
     output.print_skips(plan.skips)
+    mixture.show(plan.mixture, table=True)
 
 
 def _row(item: PlanItem) -> Tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from graphwq import api, text
-from graphwq.cli import calibrated, options, output, sources
+from graphwq.cli import calibrated, mixture, options, output, sources
 from graphwq.cli.about import about
 from graphwq.graphdef.atomic import check_output, write_atomically
 from graphwq.rewrite.plan import Plan
@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
             )
     after = result.save(arguments.output, arguments.force)
     if arguments.save_plan is not None:
-        plan_of = Plan(None, tuple(w.item for w in result.weights), result.skips)
+        items = tuple(weight.item for weight in result.weights)
+        plan_of = Plan(None, items, result.skips, mixture=result.mixture)
         final = replace(made.plan if made is not None else plan_of, graph_digest=graph.digest)
         write_atomically(arguments.save_plan, (final.dumps().encode(),), arguments.force)
     before = sources.size_of(arguments.graph, opened)
@@ -96,6 +97,7 @@ def _print(arguments: argparse.Namespace, result: RewriteResult, before: int, af
     else:
         print("nothing to quantize: the output is a copy of the input")
     output.print_skips(result.skips)
+    mixture.show(result.mixture)
     if result.weights and not result.modified:
         print("every weight was on its grid already: the output is a copy of the input")
     print(

@@ -16,6 +16,11 @@ from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.source import load
 from graphwq.verify.report import Report
 
+_RUNNING = (
+    "Needs TensorFlow. Running a graph executes its ops: where an output needs one that reaches "
+    "files, the network or Python, the graph is not run unless --allow-unsafe-ops is given."
+)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
@@ -23,18 +28,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "reference", metavar="REFERENCE", type=Path, help=f"the graph before: {sources.HELP}"
     )
     candidate = parser.add_argument(
-        "candidate", metavar="CANDIDATE", type=Path, help="what was made of it"
+        "candidate", metavar="CANDIDATE", type=Path, help="the graph that was made of it"
     )
     candidate.required = False  # with --golden there is no reference before it
     parser.add_argument("--plan", metavar="PLAN.json", type=Path, help="the plan it was made by")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument(
-        "--exact", action="store_true", help="no value may differ by a bit (bake against dequant)"
+        "--exact",
+        action="store_true",
+        help="fail where a weight or output differs by a bit (for bake against dequant)",
     )
     parser.add_argument(
-        "--static", action="store_true", help="structure and weights only: run nothing"
+        "--static",
+        action="store_true",
+        help="compare structure and weights only: run nothing, needs no TensorFlow",
     )
-    _configure_run(parser.add_argument_group("running both graphs"))
+    parser.epilog = "exit status: 0 passed, 1 failed, 2 bad input"
+    _configure_run(parser.add_argument_group("running both graphs", _RUNNING))
     sources.configure(parser, outputs=False)
     pages = parser.add_argument_group("reports")
     pages.add_argument("--report", metavar="OUT.json", type=Path, help="write it as JSON")
@@ -46,7 +56,7 @@ def _configure_run(group: argparse._ArgumentGroup) -> None:
         "--inputs",
         metavar="FEEDS.npz",
         type=Path,
-        help="arrays by tensor name (input:0), one or many samples; without it inputs are made",
+        help="arrays by tensor name (input:0), one or many samples; without it inputs are made up",
     )
     group.add_argument(
         "--labels",
@@ -54,18 +64,26 @@ def _configure_run(group: argparse._ArgumentGroup) -> None:
         type=Path,
         help="the right class of every sample (an array 'labels' among the inputs will do)",
     )
-    group.add_argument("--outputs", metavar="A:0,B:0", help="compare these tensors")
     group.add_argument(
-        "--min-sqnr", metavar="DB", type=_number, help="fail where an output has less"
+        "--outputs",
+        metavar="A:0,B:0",
+        help="compare these tensors (default: all that nothing in the graph uses)",
+    )
+    group.add_argument(
+        "--min-sqnr", metavar="DB", type=_number, help="fail where an output has a lower SQNR"
     )
     group.add_argument(
         "--max-abs", metavar="X", type=_number, help="fail where an output is further off"
     )
     group.add_argument(
-        "--seed", metavar="N", type=_whole, default=0, help="of made inputs (default 0)"
+        "--seed", metavar="N", type=_whole, default=0, help="seed of made-up inputs (default 0)"
     )
     group.add_argument(
-        "--samples", metavar="N", type=_whole, default=4, help="how many are made (default 4)"
+        "--samples",
+        metavar="N",
+        type=_whole,
+        default=4,
+        help="how many inputs are made up (default 4)",
     )
     group.add_argument(
         "--golden",
@@ -90,7 +108,7 @@ def _configure_run(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--allow-unsafe-ops",
         action="store_true",
-        help="run graphs whose ops reach files, the network or Python",
+        help="run them all the same; only for graphs that you trust like a program",
     )
 
 

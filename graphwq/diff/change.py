@@ -45,10 +45,15 @@ class Kind(str, Enum):
     PLACEHOLDER_REMOVED = "placeholder_removed"
     OUTPUT_ADDED = "output_added"
     OUTPUT_REMOVED = "output_removed"
+    SIGNATURE_ADDED = "signature_added"
+    SIGNATURE_REMOVED = "signature_removed"
+    SIGNATURE_CHANGED = "signature_changed"
     WEIGHT_QUANTIZED = "weight_quantized"
+    CONSTANT_DECODED = "constant_decoded"
     PLAN_NOT_FOLLOWED = "plan_not_followed"
     FUNCTION_ADDED = "function_added"
     FUNCTION_REMOVED = "function_removed"
+    FUNCTION_RENAMED = "function_renamed"
     FUNCTION_CHANGED = "function_changed"
     VERSIONS_CHANGED = "versions_changed"
     FIELD_CHANGED = "field_changed"
@@ -61,7 +66,8 @@ class Change:
     Attributes:
         kind: what is different.
         path: of what: a node as it is called in OLD (in NEW where it was added), in a function body
-            ``function:node``; of a scope its name with a ``/``; "" for the graph itself.
+            ``function:node``; of a scope its name with a ``/``; of a signature ``signature:name``;
+            "" for the graph itself.
         severity: how much it matters.
         message: one line in plain words; it does not repeat the path. Names in it are printable.
         detail: the facts behind the message, JSON data; keys are those of docs/diff-format.md.

@@ -7,6 +7,11 @@ from typing import Dict, FrozenSet, Iterator, List, Mapping, Optional, Tuple
 
 from graphwq.diff.change import Change, Kind, Severity
 from graphwq.diff.explain import Explanation, Tally, explain, weight_changes
+from graphwq.diff.function_names import (
+    function_renames,
+    renamed_functions,
+    with_function_names,
+)
 from graphwq.diff.interface import added_node, outputs, removed_node, retyped_output
 from graphwq.diff.library import field_changes
 from graphwq.diff.match import match_scopes
@@ -14,13 +19,16 @@ from graphwq.diff.nodes import PLACEHOLDERS, compare_nodes
 from graphwq.diff.order import order_change
 from graphwq.diff.rename import Renames, renamed
 from graphwq.diff.renames import rename_changes
-from graphwq.diff.sets import split
+from graphwq.diff.sets import Split, split
+from graphwq.diff.signatures import Signatures, signature_changes
+from graphwq.diff.subgraphs import Decoded, decoded
 from graphwq.diff.values import same_bytes
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph, Scope
 from graphwq.graphdef.node import Node
 from graphwq.rewrite.plan import Plan
 from graphwq.survey.sites import qualified
+from graphwq.survey.view import View, build
 
 #: The end of the name of a node that was set aside; no TensorFlow name has it.
 _GONE = " (removed)"
@@ -38,6 +46,7 @@ class Comparison:
         renames: what was renamed.
         changes: unexplained ones first, each part by severity, then in file order.
         explanation: the quantization that leads from OLD to NEW; None where there is none.
+        signatures: of OLD and of NEW; None for a GraphDef.
     """
 
     old: Graph
@@ -46,15 +55,22 @@ class Comparison:
     renames: Renames
     changes: Tuple[Change, ...]
     explanation: Optional[Explanation]
+    signatures: Tuple[Optional[Signatures], Optional[Signatures]] = (None, None)
 
 
-def diff_graphs(old: Graph, new: Graph, plan: Optional[Plan] = None) -> Comparison:
+def diff_graphs(
+    old: Graph,
+    new: Graph,
+    plan: Optional[Plan] = None,
+    signatures: Tuple[Optional[Signatures], Optional[Signatures]] = (None, None),
+) -> Comparison:
     """Compare two graphs.
 
     Args:
         old, new: the graphs.
         plan: the quantization plan by which NEW is said to be made from OLD; without one it is
             recovered from NEW where NEW holds weights of OLD quantized.
+        signatures: of OLD and of NEW; None for a GraphDef.
 
     Raises:
         InputError: two nodes of a scope have one name, an attribute is damaged, or the plan does
@@ -67,14 +83,25 @@ def diff_graphs(old: Graph, new: Graph, plan: Optional[Plan] = None) -> Comparis
             f"the plan was made for another graph (its digest is {(plan.graph_digest or '')[:12]}"
             f"..., OLD's {old.digest[:12]}...): give the plan by which NEW was made from OLD"
         )
+    functions = renamed_functions(old, new)
+    given = old
+    if functions:
+        old = with_function_names(old, functions)
+        plan = None if plan is None else replace(plan, graph_digest=None)
     scopes = split(_scopes(old), _scopes(new)).mutual
     renames = {name: _names(before, match_scopes(before, after)) for name, before, after in scopes}
     renames = {name: names for name, names in renames.items() if names}
     aligned = renamed(old, renames)
     found = explain(old, aligned, new, renames, plan)
-    walk = _Walk(aligned, new, renames, found)
-    changes = sorted(walk.changes(), key=lambda change: _rank(change, found))
-    return Comparison(old, new, aligned, renames, tuple(changes), found)
+    walk = [
+        *signature_changes(*signatures, renames.get("", {})),
+        *function_renames(given, functions),
+        *_Walk(aligned, new, renames, found).changes(),
+    ]
+    changes = sorted(walk, key=lambda change: _rank(change, found))
+    if functions:
+        aligned = renamed(given, renames)
+    return Comparison(given, new, aligned, renames, tuple(changes), found, signatures)
 
 
 def diff_by_name(old: Graph, new: Graph) -> Tuple[Change, ...]:
@@ -147,6 +174,7 @@ class _Walk:
         self._old, self._new, self._renames = old, new, renames
         self._explanation = explanation
         self._tallies: Dict[str, Tally] = {}
+        self._view: Optional[View] = None
 
     def changes(self) -> Iterator[Change]:
         found: List[Change] = list(field_changes(self._old, self._new))
@@ -174,7 +202,13 @@ class _Walk:
             frozenset(former.get(name, name) for name in interface),
         )
         parts = split({node.name: node for node in old.nodes}, {n.name: n for n in new.nodes})
+        stored = self._decoded(scope, old, parts)
+        for item in stored.values():
+            yield _called(item.change, scope, former, item.constant)
+        hidden = {node for item in stored.values() for node in item.nodes}
         for _, node in parts.removed:
+            if node.name in stored:
+                continue
             change = removed_node(scope, node, node.name in before_outputs)
             if node.name in former:
                 change = replace(change, path=qualified(scope, former[node.name]))
@@ -183,10 +217,12 @@ class _Walk:
             if same_bytes(before.to_bytes(), after.to_bytes()) or self._explains(scope, after):
                 continue
             for change in compare_nodes(scope, before, after):
+                if _is_decoding(change, name, stored):
+                    continue
                 change = retyped_output(change) if name in before_outputs else change
                 yield _called(change, scope, former, name)
         for _, node in parts.added:
-            if not self._explains(scope, node, is_added=True):
+            if not self._explains(scope, node, is_added=True) and node.name not in hidden:
                 yield added_node(scope, node, node.name in after_outputs)
         moved = order_change(
             scope,
@@ -195,6 +231,24 @@ class _Walk:
         )
         if moved is not None:
             yield moved
+
+    def _decoded(self, scope: str, old: Scope, parts: Split[str, Node]) -> Dict[str, Decoded]:
+        """Constant of OLD -> the subgraph of NEW that stands for it; see ``subgraphs``."""
+        gone = [node for _, node in parts.removed if node.op == "Const"]
+        gone += [old for _, old, new in parts.mutual if old.op == "Const" != new.op]
+        if not gone:
+            return {}
+        taken: FrozenSet[str] = frozenset()
+        if self._explanation is not None:
+            touched = self._explanation.touched
+            weight_of = self._explanation.weight_of
+            taken = frozenset(
+                node for where, node in touched if where == scope and weight_of(scope, node)
+            )
+        if self._view is None:
+            self._view = build(self._new)
+        found = decoded(scope, old, self._view.scopes[scope], taken)
+        return {item.constant: item for item in found}
 
     def _explains(self, scope: str, node: Node, is_added: bool = False) -> bool:
         if self._explanation is None:
@@ -219,6 +273,16 @@ def _interface(scope: Scope, fetched: FrozenSet[str]) -> FrozenSet[str]:
     if scope.name:
         return frozenset()
     return fetched | {node.name for node in scope.nodes if node.op in PLACEHOLDERS}
+
+
+def _is_decoding(change: Change, name: str, stored: Mapping[str, Decoded]) -> bool:
+    """Whether a change says no more than that a constant is decoded here, or read from there."""
+    if name in stored:
+        return change.kind not in (Kind.CONTROL_INPUT_CHANGED, Kind.DEVICE_CHANGED)
+    if change.kind is not Kind.INPUT_REWIRED:
+        return False
+    item = stored.get(change.detail["old"])
+    return item is not None and change.detail["new"] in (item.root, f"{item.root}:0")
 
 
 def _called(change: Change, scope: str, former: Mapping[str, str], name: str) -> Change:

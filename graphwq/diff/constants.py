@@ -56,7 +56,7 @@ def _tensors(
     path: str, old: Tensor, new: Tensor, old_bytes: int, new_bytes: int
 ) -> Optional[Change]:
     """The change of a constant whose tensors are known to differ in some way."""
-    before, after = values.describe_type(old), values.describe_type(new)
+    before, after = (values.describe_type(one.dtype, one.shape) for one in (old, new))
     detail: Dict[str, Any] = {
         "old": {"dtype": dtypes.dtype_name(old.dtype), "shape": list(old.shape)},
         "new": {"dtype": dtypes.dtype_name(new.dtype), "shape": list(new.shape)},

@@ -9,6 +9,7 @@ from typing import Any, Collection, Dict, Mapping, Optional, Tuple
 from graphwq.diff.change import Change, Kind, Severity
 from graphwq.diff.compare import Comparison
 from graphwq.diff.patch import Patch, make_patch
+from graphwq.diff.signatures import Signatures
 from graphwq.errors import InputError
 from graphwq.graphdef import jsontext
 from graphwq.graphdef.graph import Graph
@@ -25,6 +26,7 @@ class Side:
         name: what the user calls it (a path).
         nbytes, nodes, functions: its size.
         digest: sha256 of the serialized graph; None where it was not asked for.
+        signatures: the names of its signatures; None for a GraphDef.
     """
 
     name: str
@@ -32,13 +34,21 @@ class Side:
     nodes: int
     functions: int
     digest: Optional[str] = None
+    signatures: Optional[Tuple[str, ...]] = None
 
     @classmethod
-    def of(cls, name: str, graph: Graph, with_digest: bool = False) -> Side:
+    def of(
+        cls,
+        name: str,
+        graph: Graph,
+        with_digest: bool = False,
+        signatures: Optional[Signatures] = None,
+    ) -> Side:
         """The side of a graph."""
         nodes = sum(len(scope.nodes) for scope in graph.scopes)
         digest = graph.digest if with_digest else None
-        return cls(name, graph.nbytes, nodes, len(graph.functions), digest)
+        named = None if signatures is None else tuple(signatures)
+        return cls(name, graph.nbytes, nodes, len(graph.functions), digest, named)
 
     def to_json(self) -> Dict[str, Any]:
         """The side as JSON data."""
@@ -48,6 +58,7 @@ class Side:
             "bytes": self.nbytes,
             "nodes": self.nodes,
             "functions": self.functions,
+            "signatures": None if self.signatures is None else list(self.signatures),
         }
 
 
@@ -132,8 +143,8 @@ def document(
     if comparison.explanation is not None:
         plan = "given" if comparison.explanation.given else "recovered"
     return Diff(
-        Side.of(old_name, comparison.old, with_patch),
-        Side.of(new_name, comparison.new, with_patch),
+        Side.of(old_name, comparison.old, with_patch, comparison.signatures[0]),
+        Side.of(new_name, comparison.new, with_patch, comparison.signatures[1]),
         comparison.changes,
         plan,
         patch,

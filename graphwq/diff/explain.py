@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 from graphwq.diff.change import Change, Kind, Severity
 from graphwq.diff.constants import tensor_of_node
@@ -89,10 +89,12 @@ def explain(
         return None
     names = {scope: former_names(old, new, scope, pairs) for scope, pairs in renames.items()}
     candidate = renamed(new, names)
+    wanted = None if plan is not None else _other_constants(old, candidate)
     try:
         view = build(old)
         view.check()
-        found = recover_surveyed(old, view, locate_in(view), build(candidate), plan)
+        survey = locate_in(view, wanted)
+        found = recover_surveyed(old, view, survey, build(candidate), plan)
     except (InputError, QuantizationError, UnsupportedError):
         if plan is not None:
             raise
@@ -140,6 +142,24 @@ def former_names(old: Graph, new: Graph, scope: str, pairs: Mapping[str, str]) -
             names[node.name] = guess
             taken.add(guess)
     return names
+
+
+def _other_constants(old: Graph, new: Graph) -> Set[Tuple[str, str]]:
+    """(scope, node) of the constants that NEW, under the names of OLD, does not hold as they were.
+
+    A weight whose constant is there as it was is not quantized, in no storage form.
+    """
+    after = {scope.name: {node.name: node for node in scope.nodes} for scope in new.scopes}
+    found: Set[Tuple[str, str]] = set()
+    for scope in old.scopes:
+        there = after.get(scope.name, {})
+        for node in scope.nodes:
+            if node.op != "Const":
+                continue
+            other = there.get(node.name)
+            if other is None or not same_bytes(node.to_bytes(), other.to_bytes()):
+                found.add((scope.name, node.name))
+    return found
 
 
 def _may_be_quantized(old: Graph, new: Graph) -> bool:

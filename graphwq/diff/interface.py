@@ -8,7 +8,7 @@ from typing import FrozenSet, Set
 from graphwq.diff.change import Change, Kind, Severity
 from graphwq.diff.nodes import PLACEHOLDERS, added, removed
 from graphwq.graphdef.graph import Scope
-from graphwq.graphdef.node import Node, TensorRef
+from graphwq.graphdef.node import Node, producer
 
 #: Ops without a consumer that nobody fetches for a value.
 _NO_OUTPUT = PLACEHOLDERS | {"Const", "NoOp", "Assert", "Print", "PrintV2"}
@@ -20,7 +20,7 @@ def outputs(scope: Scope) -> FrozenSet[str]:
         return frozenset()
     used: Set[str] = set()
     for node in scope.nodes:
-        used.update(TensorRef.parse(item).node for item in node.inputs)
+        used.update(producer(item)[0] for item in node.inputs)
     return frozenset(
         node.name for node in scope.nodes if node.op not in _NO_OUTPUT and node.name not in used
     )

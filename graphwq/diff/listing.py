@@ -57,7 +57,7 @@ def _what(node: Node) -> str:
 
 def _constant(tensor: Tensor) -> str:
     """Type, and the values where they are few; else their range and a hash."""
-    about = values.describe_type(tensor)
+    about = values.describe_type(tensor.dtype, tensor.shape)
     shown = values.show(tensor)
     if shown is not None:
         return f"{about} {shown}"

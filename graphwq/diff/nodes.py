@@ -226,7 +226,7 @@ def _what(node: Node) -> str:
     """An op with its inputs, a constant with its type."""
     tensor = tensor_of_node(node) if node.op == "Const" else None
     if tensor is not None:
-        return f"Const {values.describe_type(tensor)}, {size(node.nbytes)}"
+        return f"Const {values.describe_type(tensor.dtype, tensor.shape)}, {size(node.nbytes)}"
     if not node.inputs:
         return name(node.op)
     few = [name(item) for item in node.inputs[:3]]

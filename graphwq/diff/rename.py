@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Dict, List, Mapping, Tuple, Union
 
+from graphwq.diff.written import attr_fields
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import MAIN, Function, Graph, Item, Library
-from graphwq.graphdef.node import Node
+from graphwq.graphdef.node import Node, preamble
 from graphwq.graphdef.wire import (
     LENGTH_DELIMITED,
     Buffer,
@@ -106,8 +107,13 @@ def _node(node: Node, names: Mapping[str, str]) -> Node:
     inputs = tuple(_input(item, names) for item in node.inputs)
     raw = memoryview(node.to_bytes())
     colocated = len(raw) > _SMALL or _COLOCATION in bytes(raw)
-    if name == node.name and inputs == node.inputs and not colocated:
-        return node
+    if not colocated:
+        if name == node.name and inputs == node.inputs:
+            return node
+        attrs = attr_fields(node)
+        if attrs is not None:
+            head = preamble(name, node.op, inputs, node.device)
+            return Node(name, node.op, inputs, node.device, b"".join((head, attrs)))
     parts: List[Buffer] = []
     pending = iter(inputs)
     for number, wire_type, begin, value, end in fields(raw):
@@ -123,6 +129,8 @@ def _node(node: Node, names: Mapping[str, str]) -> Node:
 
 
 def _input(written: str, names: Mapping[str, str]) -> str:
+    if ":" not in written and not written.startswith("^"):
+        return names.get(written, written)
     mark = "^" if written.startswith("^") else ""
     node, colon, rest = written[len(mark) :].partition(":")
     new = names.get(node)

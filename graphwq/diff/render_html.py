@@ -29,9 +29,7 @@ def render(diff: Diff, comparison: Comparison) -> str:
     try:
         from jinja2 import Environment, FunctionLoader, StrictUndefined
     except ImportError as error:
-        raise MissingDependencyError(
-            "the HTML page needs jinja2: pip install 'graphwq[report]'"
-        ) from error
+        raise MissingDependencyError("the HTML page needs jinja2: pip install jinja2") from error
     environment = Environment(
         loader=FunctionLoader(_source),
         autoescape=True,

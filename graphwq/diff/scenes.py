@@ -18,7 +18,9 @@ from graphwq.diff.values import numbers
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.node import Node
+from graphwq.survey.evaluate import evaluate
 from graphwq.survey.sites import qualified
+from graphwq.survey.view import View, build
 
 MOST_PICTURES = 12
 MOST_HISTOGRAMS = 24
@@ -35,6 +37,7 @@ _DRAWN = {
     Kind.INPUT_REWIRED: "changed",
     Kind.CONTROL_INPUT_CHANGED: "changed",
     Kind.VALUE_CHANGED: "changed",
+    Kind.CONSTANT_DECODED: "changed",
     Kind.DTYPE_CHANGED: "changed",
     Kind.SHAPE_CHANGED: "changed",
     Kind.DEVICE_CHANGED: "changed",
@@ -155,6 +158,8 @@ def _mark(diff: Diff, comparison: Comparison, scopes: Mapping[str, _Scope]) -> N
         place = (by_new if state == "added" else by_old).get(change.path)
         if place is not None:
             scopes[place[0]].mark(place[1], change, state)
+            if change.kind is Kind.CONSTANT_DECODED:
+                _mark_decoding(scopes[place[0]], place[1], change, by_new)
     if comparison.explanation is None:
         return
     for (name, node), weight in comparison.explanation.touched.items():
@@ -163,6 +168,18 @@ def _mark(diff: Diff, comparison: Comparison, scopes: Mapping[str, _Scope]) -> N
             state = "changed" if node in drawn.old.nodes else "added"
             drawn.mark(node, weights[weight], state)
             drawn.weights[node] = weight
+
+
+def _mark_decoding(
+    drawn: _Scope, constant: str, change: Change, by_new: Mapping[str, Tuple[str, str]]
+) -> None:
+    """The nodes from which NEW computes a constant belong to it."""
+    drawn.weights[constant] = constant
+    for path in change.detail["nodes"]:
+        _, node = by_new[path]
+        if node != constant:
+            drawn.mark(node, change, "added")
+            drawn.weights[node] = constant
 
 
 def _scene(scope: _Scope, group: Sequence[str]) -> Scene:
@@ -201,7 +218,12 @@ class Values:
 
 def weight_values(diff: Diff, comparison: Comparison) -> Tuple[Tuple[Values, ...], int]:
     """The histograms of the weights that lost most, and how many more there would be."""
-    kinds = (Kind.WEIGHT_QUANTIZED, Kind.VALUE_CHANGED, Kind.DTYPE_CHANGED)
+    kinds = (
+        Kind.WEIGHT_QUANTIZED,
+        Kind.CONSTANT_DECODED,
+        Kind.VALUE_CHANGED,
+        Kind.DTYPE_CHANGED,
+    )
     changes = [change for change in diff.changes if change.kind in kinds]
     changes.sort(key=_sqnr)
     found: List[Values] = []
@@ -228,6 +250,8 @@ class _Arrays:
     def __init__(self, comparison: Comparison) -> None:
         self._old = _constants(comparison.old)
         self._new = _constants(comparison.new)
+        self._graph = comparison.new
+        self._view: Optional[View] = None
         self._quantized = {}
         if comparison.explanation is not None:
             for weight in comparison.explanation.recovered.weights:
@@ -246,10 +270,22 @@ class _Arrays:
         if change.kind is Kind.WEIGHT_QUANTIZED:
             quantized = self._quantized.get(change.path)
             after = None if quantized is None else quantized.dequantize()
+        elif change.kind is Kind.CONSTANT_DECODED:
+            after = self._decoded(change)
         else:
             new = self._new.get(new_name)
             after = None if new is None else _floats(new)
         return None if before is None or after is None else (before, after)
+
+    def _decoded(self, change: Change) -> Optional[np.ndarray]:
+        if self._view is None:
+            self._view = build(self._graph)
+        for name, view in self._view.scopes.items():
+            start = qualified(name, "")
+            root = change.detail["node"][len(start) :]
+            if change.detail["node"].startswith(start) and root in view.nodes:
+                return evaluate(view, root)
+        return None
 
 
 def _constants(graph: Graph) -> Dict[str, Node]:

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from typing import Dict, Hashable, Iterable, List, Tuple
 
 from graphwq.diff.attrs import default, tensor_of
+from graphwq.diff.written import attr_fields
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Scope
-from graphwq.graphdef.node import CONTROL, Node, TensorRef
+from graphwq.graphdef.node import CONTROL, Node, producer
 from graphwq.graphdef.tensor import Tensor
 from graphwq.survey.view import BACK_EDGE_OPS
 
 _SMALL = 64
+#: The numbers of attributes of so few bytes are remembered by their bytes.
+_REMEMBERED = 1024
 _ARGUMENT = "argument of a function"
 
 #: (producer or consumer, slot, port); a slot of -1 is a control edge.
@@ -26,10 +29,15 @@ Edge = Tuple[int, int, int]
 
 
 class Interner:
-    """Hands out one number per structure; shared by the two graphs that are compared."""
+    """Hands out one number per structure; shared by the two graphs that are compared.
+
+    Attributes:
+        written: op and attributes, as written -> their number.
+    """
 
     def __init__(self) -> None:
         self._known: Dict[Hashable, int] = {}
+        self.written: Dict[Tuple[str, bytes], int] = {}
 
     def __call__(self, structure: Hashable) -> int:
         """The number of a structure."""
@@ -79,8 +87,12 @@ def structure(scope: Scope, interner: Interner) -> Structure:
     for node in order:
         up[node] = interner((local[node], _upwards(inputs[node], up, ops)))
     for node in reversed(order):
-        seen = [(local[item], slot, port, down[item]) for item, slot, port in consumers[node]]
-        down[node] = interner(tuple(sorted(seen)))
+        edges = consumers[node]
+        if edges:
+            seen = [(local[item], slot, port, down[item]) for item, slot, port in edges]
+            if len(seen) > 1:
+                seen.sort()
+            down[node] = interner(tuple(seen))
     return Structure(names, ops, index, inputs, consumers, tuple(local), tuple(up), tuple(down))
 
 
@@ -92,13 +104,12 @@ def _edges(
     consumers: Tuple[List[Edge], ...] = tuple([] for _ in range(count))
     for position, node in enumerate(scope.nodes, first):
         for slot, written in enumerate(node.inputs):
-            ref = TensorRef.parse(written)
-            producer = index.get(ref.node, -1)
-            is_control = ref.port == CONTROL
-            edge = CONTROL if is_control else slot
-            inputs[position].append((producer, edge, ref.port))
-            if producer >= 0:
-                consumers[producer].append((position, edge, ref.port))
+            name, port = producer(written)
+            place = index.get(name, -1)
+            edge = CONTROL if port == CONTROL else slot
+            inputs[position].append((place, edge, port))
+            if place >= 0:
+                consumers[place].append((position, edge, port))
     return inputs, consumers
 
 
@@ -110,7 +121,9 @@ def _upwards(
         (slot, port, up[item] if item >= 0 and ops[item] not in BACK_EDGE_OPS else -1)
         for item, slot, port in edges
     ]
-    return tuple(sorted(found))
+    if len(found) > 1:
+        found.sort()
+    return tuple(found)
 
 
 def _order(
@@ -141,6 +154,17 @@ def local_number(node: Node, interner: Interner) -> int:
     Attributes with their default and those that start with ``_`` do not count, and a tensor counts
     by its values where they are stored as ``tensor_content``.
     """
+    written = attr_fields(node)
+    if written is None or len(written) > _REMEMBERED:
+        return _local_number(node, interner)
+    key = (node.op, bytes(written))
+    known = interner.written.get(key)
+    if known is None:
+        known = interner.written[key] = _local_number(node, interner)
+    return known
+
+
+def _local_number(node: Node, interner: Interner) -> int:
     parts: List[Tuple[str, Hashable]] = []
     for key, value in node.attr_bytes().items():
         if key.startswith("_"):

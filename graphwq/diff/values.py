@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -71,14 +71,16 @@ class ValueDiff:
             self.max_abs_difference or self.nonfinite_old or self.nonfinite_new
         ):
             return f"the sign of {plural(self.changed, 'zero')} flipped"
-        parts = []
-        if math.isfinite(self.sqnr_db):
-            parts.append(f"SQNR {self.sqnr_db:.1f} dB")
-        parts.append(f"max difference {self.max_abs_difference:.3g}")
+        parts = [self.distance()]
         parts.append(f"{_share(self.changed, self.elements)} changed")
         if self.nonfinite_new > self.nonfinite_old:
             parts.append(f"{self.nonfinite_new - self.nonfinite_old} became NaN or Inf")
         return ", ".join(parts)
+
+    def distance(self) -> str:
+        """How far apart the values are, in plain words."""
+        largest = f"max difference {self.max_abs_difference:.3g}"
+        return f"SQNR {self.sqnr_db:.1f} dB, {largest}" if math.isfinite(self.sqnr_db) else largest
 
 
 def _share(changed: int, elements: int) -> str:
@@ -232,10 +234,14 @@ def grid_of(tensor: Tensor) -> Optional[Grid]:
     """The grid that a float constant lies on, whatever the axes of its scale; None for none."""
     if tensor.dtype not in dtypes.QUANTIZABLE or tensor.size < 2:
         return None
-    array = tensor.numpy()
-    if _is_one_value(array):
+    return grid_of_array(tensor.numpy())
+
+
+def grid_of_array(array: np.ndarray) -> Optional[Grid]:
+    """The grid that floats lie on, whatever the axes of its scale; None for none."""
+    if array.size < 2 or _is_one_value(array):
         return None
-    return detect(array, _axes(len(tensor.shape)))
+    return detect(array, _axes(array.ndim))
 
 
 def may_be_quantized(tensor: Tensor) -> bool:
@@ -266,9 +272,12 @@ def describe_grid(grid: Grid) -> str:
     return f"on {article} {form} {grid.num_bits}-bit grid{along}"
 
 
-def describe_type(tensor: Tensor) -> str:
-    """``float32 [3,3,64,128]``."""
-    return f"{dtypes.dtype_name(tensor.dtype)} [{','.join(str(dim) for dim in tensor.shape)}]"
+def describe_type(dtype: int, shape: Optional[Sequence[int]]) -> str:
+    """``float32 [3,3,64,128]``; ``?`` is a size that is not known, ``unknown`` a rank."""
+    if shape is None:
+        return f"{dtypes.dtype_name(dtype)} [unknown]"
+    sizes = ["?" if size < 0 else str(size) for size in shape]
+    return f"{dtypes.dtype_name(dtype)} [{','.join(sizes)}]"
 
 
 def show(tensor: Tensor) -> Optional[str]:

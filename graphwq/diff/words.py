@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import List
 
-from graphwq.diff.change import Severity
+from graphwq.diff.change import Kind, Severity
 from graphwq.diff.document import Diff
 from graphwq.text import one_line, plural, ratio, size
 
@@ -51,9 +51,9 @@ def verdict(diff: Diff) -> str:
 
 
 def quantization(diff: Diff) -> List[str]:
-    """What was quantized, and whether that is all that was done; nothing where no plan is known."""
+    """What was quantized, and whether that is all that was done; nothing where nothing was."""
     if diff.plan is None:
-        return []
+        return _decoded(diff)
     plan = "the plan" if diff.plan == "given" else "the plan recovered from NEW"
     weights = [_weights(diff)] if diff.weights else []
     others = diff.unexplained
@@ -63,7 +63,23 @@ def quantization(diff: Diff) -> List[str]:
     parts = [f"{counts[severity]} {severity.value}" for severity in Severity if counts[severity]]
     verb = "is" if len(others) == 1 else "are"
     what = f"{plural(len(others), 'change')} {verb} NOT explained by {plan}"
-    return [f"{what}: {', '.join(parts)}", *weights]
+    return [f"{what}: {', '.join(parts)}", *weights, *_decoded(diff)]
+
+
+def _decoded(diff: Diff) -> List[str]:
+    """The constants that NEW decodes from others, in one sentence."""
+    details = [item.detail for item in diff.changes if item.kind is Kind.CONSTANT_DECODED]
+    if not details:
+        return []
+    stored = ", ".join(sorted({item["stored"] for item in details}))
+    before = sum(item["old_bytes"] for item in details)
+    after = sum(item["new_bytes"] for item in details)
+    found = [item["values"]["sqnr_db"] for item in details]
+    worst = [value for value in found if value is not None]
+    verb = "is" if len(details) == 1 else "are"
+    text = f"{plural(len(details), 'constant')} {verb} decoded from {stored} now"
+    text += f": {size(before)} -> {size(after)}"
+    return [f"{text}, SQNR from {min(worst):.1f} dB" if worst else text]
 
 
 def _weights(diff: Diff) -> str:

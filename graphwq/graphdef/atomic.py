@@ -7,6 +7,7 @@ unlocked and removes it.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -186,11 +187,16 @@ def _resolved(path: Path) -> Path:
     """
     try:
         resolved = path.resolve()
-        resolved.exists()
+        found = os.lstat(str(resolved))
+    except (FileNotFoundError, NotADirectoryError):
         return resolved
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).split(" from ")[0]
         raise InputError(f"cannot write {one_path(path)}: {reason}; name another file") from error
+    if stat.S_ISLNK(found.st_mode):  # from Python 3.13 on resolve() lets a ring of links pass
+        reason = os.strerror(errno.ELOOP)
+        raise InputError(f"cannot write {one_path(path)}: {reason}; name another file")
+    return resolved
 
 
 def one_path(path: Path) -> str:

@@ -12,13 +12,14 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.message import Message
+from graphwq.graphdef.tensor import parse_shape
 from graphwq.graphdef.wire import text
 
 _INFO, _GRAPH, _SAVER, _SIGNATURES = 1, 2, 3, 5
 _INFO_TAGS, _SAVER_RESTORE = 4, 3
 _KEY, _VALUE = 1, 2
-_SIGNATURE_INPUTS, _SIGNATURE_OUTPUTS = 1, 2
-_INFO_NAME, _INFO_SPARSE = 1, 4
+_SIGNATURE_INPUTS, _SIGNATURE_OUTPUTS, _SIGNATURE_METHOD = 1, 2, 3
+_INFO_NAME, _INFO_DTYPE, _INFO_SHAPE, _INFO_SPARSE = 1, 2, 3, 4
 _SPARSE_PARTS = (1, 2, 3)
 _SCHEMA_VERSION, _META_GRAPHS = 1, 2
 
@@ -29,11 +30,32 @@ _INTERNAL = "__saved_model"
 
 
 @dataclass(frozen=True)
-class Signature:
-    """One way to use a graph: the tensors of its inputs and outputs by their public names."""
+class Argument:
+    """An input or output of a signature.
 
-    inputs: Dict[str, Tuple[str, ...]]
-    outputs: Dict[str, Tuple[str, ...]]
+    Attributes:
+        tensors: its tensor; of a sparse one three.
+        dtype: DataType.
+        shape: -1 where a dimension is not known; None where the rank is not.
+    """
+
+    tensors: Tuple[str, ...]
+    dtype: int = 0
+    shape: Optional[Tuple[int, ...]] = None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One way to use a graph: its inputs and outputs by their public names.
+
+    Attributes:
+        inputs, outputs: by public name.
+        method: what a server does with it, ``tensorflow/serving/predict`` for example.
+    """
+
+    inputs: Dict[str, Argument]
+    outputs: Dict[str, Argument]
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,8 +91,8 @@ class MetaGraph:
         found = {
             tensor: None
             for name in chosen
-            for tensors in self.signatures[name].outputs.values()
-            for tensor in tensors
+            for argument in self.signatures[name].outputs.values()
+            for tensor in argument.tensors
         }
         return tuple(found)
 
@@ -151,11 +173,12 @@ def _tags(info: Message) -> Tuple[str, ...]:
 
 def _signature(data: memoryview) -> Signature:
     message = Message(data)
-    inputs = dict(_tensors(message, _SIGNATURE_INPUTS))
-    return Signature(inputs, dict(_tensors(message, _SIGNATURE_OUTPUTS)))
+    inputs = dict(_arguments(message, _SIGNATURE_INPUTS))
+    outputs = dict(_arguments(message, _SIGNATURE_OUTPUTS))
+    return Signature(inputs, outputs, message.text(_SIGNATURE_METHOD, "a method's name"))
 
 
-def _tensors(message: Message, number: int) -> List[Tuple[str, Tuple[str, ...]]]:
+def _arguments(message: Message, number: int) -> List[Tuple[str, Argument]]:
     found = []
     for key, content in _map(message, number, "the name of an input or output"):
         info = Message(content)
@@ -164,7 +187,9 @@ def _tensors(message: Message, number: int) -> List[Tuple[str, Tuple[str, ...]]]
             names = [sparse.text(part, "a tensor's name") for part in _SPARSE_PARTS]
         else:
             names = [info.text(_INFO_NAME, "a tensor's name")]
-        found.append((key, tuple(name for name in names if name)))
+        shape = parse_shape(info.buffer(_INFO_SHAPE)) if info.has(_INFO_SHAPE) else None
+        tensors = tuple(name for name in names if name)
+        found.append((key, Argument(tensors, info.number(_INFO_DTYPE), shape)))
     return found
 
 

@@ -33,6 +33,12 @@ _ATTR_STRING, _ATTR_INT, _ATTR_BOOL, _ATTR_TYPE, _ATTR_TENSOR, _ATTR_LAST = 2, 3
 
 CONTROL = -1
 
+#: Field -> size below 128 -> tag and size, as written.
+_HEADS = {
+    number: [header(number, size) for size in range(0x80)]
+    for number in (_NAME, _OP, _INPUT, _DEVICE)
+}
+
 #: The attribute of a new constant that ends in the payload.
 _PAYLOAD_KEY = "value"
 
@@ -63,6 +69,14 @@ class TensorRef:
         if not (port.isascii() and port.isdigit()):
             return cls(node, 0, rest)
         return cls(node, int(port), output)
+
+
+def producer(written: str) -> Tuple[str, int]:
+    """(node, port) of an input as written; much quicker than TensorRef where it is a plain name."""
+    if ":" not in written and not written.startswith("^"):
+        return written, 0
+    ref = TensorRef.parse(written)
+    return ref.node, ref.port
 
 
 @dataclass(frozen=True)
@@ -224,12 +238,22 @@ def _attr_entry(key: str, value: bytes) -> bytes:
     return delimited(_ATTR, delimited(_KEY, key.encode()) + delimited(_VALUE, value))
 
 
-def _preamble(name: str, op: str, inputs: Tuple[str, ...], device: str) -> bytes:
-    parts = [delimited(_NAME, name.encode()), delimited(_OP, op.encode())]
-    parts += [delimited(_INPUT, item.encode()) for item in inputs]
+def preamble(name: str, op: str, inputs: Tuple[str, ...], device: str) -> bytes:
+    """A NodeDef up to its attributes, the fields in the usual order."""
+    parts = [_short(_NAME, name), _short(_OP, op)]
+    for item in inputs:
+        parts.append(_short(_INPUT, item))
     if device:
-        parts.append(delimited(_DEVICE, device.encode()))
+        parts.append(_short(_DEVICE, device))
     return b"".join(parts)
+
+
+def _short(number: int, written: str) -> bytes:
+    """A text field whose number is below 16; quick where the text is short."""
+    data = written.encode()
+    if len(data) < 0x80:
+        return _HEADS[number][len(data)] + data
+    return delimited(number, data)
 
 
 def new_node(
@@ -241,7 +265,7 @@ def new_node(
 ) -> Node:
     """Make a node; attributes (serialized AttrValues) are written in the order of their names."""
     entries = [_attr_entry(key, bytes(value)) for key, value in sorted((attrs or {}).items())]
-    raw = _preamble(name, op, inputs, device) + b"".join(entries)
+    raw = preamble(name, op, inputs, device) + b"".join(entries)
     return Node(name, op, inputs, device, raw)
 
 
@@ -311,7 +335,7 @@ def _const_head(
     entry = delimited(_KEY, _PAYLOAD_KEY.encode()) + header(_VALUE, len(value) + size) + value
     others = dict(attrs or {}, dtype=attr_type(dtype))
     return b"".join(
-        [_preamble(name, "Const", inputs, device)]
+        [preamble(name, "Const", inputs, device)]
         + [_attr_entry(key, bytes(attr)) for key, attr in sorted(others.items())]
         + [header(_ATTR, len(entry) + size), entry]
     )
@@ -337,6 +361,18 @@ def attr_of_int(node: Node, key: str, default: int) -> int:
 def attr_of_bool(node: Node, key: str) -> bool:
     """A boolean attribute; False where the node does not set it."""
     return bool(_attr_number(node, key, _ATTR_BOOL))
+
+
+def attr_of_string(node: Node, key: str, default: bytes) -> bytes:
+    """A string attribute, or ``default`` where the node does not set it."""
+    content = node.attr_heads().get(key)
+    if content is None:
+        return default
+    result = b""
+    for number, wire_type, _, value, end in fields(content):
+        if number == _ATTR_STRING and wire_type == LENGTH_DELIMITED:
+            result = bytes(content[value:end])
+    return result
 
 
 def attr_of_type(node: Node, key: str) -> int:

@@ -7,9 +7,9 @@ file, a MetaGraph, a checkpoint that has a MetaGraph beside it, or the folder wi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Dict, Optional, Sequence, Tuple, Union
 
 from graphwq.errors import GraphWQError, InputError
 from graphwq.graphdef.graph import Graph
@@ -17,7 +17,7 @@ from graphwq.graphdef.mapping import is_file, is_folder, read_file
 from graphwq.graphdef.source import TEXT_SUFFIXES, is_meta_graph, is_saved_model, read_graph
 
 if TYPE_CHECKING:
-    from graphwq.graphdef.metagraph import MetaGraph
+    from graphwq.graphdef.metagraph import MetaGraph, Signature
 
 _SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
 _META = ".meta"
@@ -46,6 +46,7 @@ class Opened:
         outputs: the nodes to which it was pruned; empty where it was left as it is.
         variables: those that became constants.
         checkpoint: the prefix of the checkpoint that they come from.
+        signatures: those of a SavedModel or MetaGraph; None for a GraphDef, which has none.
     """
 
     graph: Graph
@@ -53,6 +54,7 @@ class Opened:
     outputs: Tuple[str, ...] = ()
     variables: Tuple[str, ...] = ()
     checkpoint: Optional[Path] = None
+    signatures: Optional[Dict[str, Signature]] = None
 
 
 NOTHING_ELSE = Request()
@@ -174,7 +176,8 @@ def _frozen_meta(
     if request.outputs and request.signature is not None:
         raise InputError("--outputs and --signature say the same: give one of them")
     outputs = request.outputs or meta.outputs(request.signature)
-    return _frozen(meta.graph, files, prefix, request, outputs, meta.restore_op, needs_variables)
+    opened = _frozen(meta.graph, files, prefix, request, outputs, meta.restore_op, needs_variables)
+    return replace(opened, signatures=meta.signatures)
 
 
 def _frozen(

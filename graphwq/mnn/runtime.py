@@ -11,8 +11,12 @@ from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.mnn import child
 from graphwq.mnn.model import Model
+from graphwq.survey.view import build
+from graphwq.verify.unsafe_ops import check_safe
 
 Arrays = Dict[str, np.ndarray]
+
+_ADVICE = "codes and scales were compared all the same"
 
 
 def mnn_name(tensor: str) -> str:
@@ -73,11 +77,12 @@ def run_both(
     """The outputs by tensor name, in TensorFlow and in MNN.
 
     Raises:
-        InputError: one of them cannot run it.
+        InputError: one of them cannot run it, or the graph has ops that reach out of it.
         MissingDependencyError: TensorFlow or MNN is not installed.
     """
     from graphwq.tf1.session import Runner
 
+    check_safe(build(graph), outputs, frozenset(feeds), advice=_ADVICE)
     with Runner(graph) as runner:
         reference = runner.run(outputs, feeds)
     inputs = by_mnn_name(model, feeds)

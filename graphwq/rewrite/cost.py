@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Dict, Tuple
 
 from graphwq.quant.packing import ONE_BIT, Plane, planes
 from graphwq.rewrite import dequant, rows
@@ -10,6 +10,7 @@ from graphwq.rewrite.builder import Builder, Place
 from graphwq.rewrite.plan import BITS, PlanItem, Rows, Split
 from graphwq.rewrite.tables import Tables
 from graphwq.survey.sites import WeightSite
+from graphwq.survey.view import View
 
 #: Stands for the prefix of a weight in a graph of many.
 _PREFIX = "q00"
@@ -41,6 +42,22 @@ def dequant_nbytes(place: Place, site: WeightSite, item: PlanItem) -> int:
         rows.decode_all(builder, tables, stored, site.shape[0], site.dtype)
         return builder.nbytes
     return _whole(place, tables, site.shape, site.dtype, item)
+
+
+class Prices:
+    """What storage forms cost in one graph, each looked up once."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._known: Dict[PlanItem, int] = {}
+
+    def of(self, site: WeightSite, item: PlanItem) -> int:
+        """Bytes of a weight in the ``dequant`` form of an item, without shared tables."""
+        found = self._known.get(item)
+        if found is None:
+            node = self._view.scopes[site.scope].nodes[site.node]
+            found = self._known[item] = dequant_nbytes(Place.of(site.scope, node), site, item)
+        return found
 
 
 def _cut(shape: Tuple[int, ...], axis: int, size: int) -> Tuple[int, ...]:

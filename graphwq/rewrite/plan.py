@@ -14,6 +14,7 @@ from graphwq.quant.scheme import (
     granularity_to_json,
     whole,
 )
+from graphwq.rewrite.mixture import Mixture
 from graphwq.survey.sites import Skip
 
 FORMAT = "graphwq-plan"
@@ -152,16 +153,19 @@ class Plan:
         items: what is quantized.
         skips: every float constant and variable that is not, with the reason.
         calibration: what the codes were chosen by, where they were calibrated.
+        mixture: what the widths were chosen by, where a target asked for it.
     """
 
     graph_digest: Optional[str]
     items: Tuple[PlanItem, ...]
     skips: Tuple[Skip, ...]
     calibration: Optional[Calibration] = None
+    mixture: Optional[Mixture] = None
 
     def to_json(self) -> Dict[str, Any]:
         """The plan as JSON data."""
         made = {} if self.calibration is None else {"calibration": self.calibration.to_json()}
+        mixed = {} if self.mixture is None else {"mixture": self.mixture.to_json()}
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -169,6 +173,7 @@ class Plan:
             **made,
             "items": [item.to_json() for item in self.items],
             "skips": [skip.to_json() for skip in self.skips],
+            **mixed,
         }
 
     def dumps(self) -> str:
@@ -201,6 +206,8 @@ class Plan:
             )
             made = data.get("calibration")
             calibration = None if made is None else Calibration.from_json(made)
+            mixed = data.get("mixture")
+            mixture = None if mixed is None else Mixture.from_json(mixed)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"a damaged plan: {type(error).__name__} {error}") from error
         if not (digest is None or isinstance(digest, str)):
@@ -208,7 +215,7 @@ class Plan:
         names = [item.weight for item in items]
         if len(set(names)) < len(names):
             raise InputError("a damaged plan: a weight occurs twice")
-        return cls(digest, items, skips, calibration)
+        return cls(digest, items, skips, calibration, mixture)
 
 
 def _form_to_json(form: Form) -> Dict[str, Any]:

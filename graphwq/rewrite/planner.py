@@ -21,8 +21,7 @@ from graphwq.quant.scheme import (
     check_num_bits,
 )
 from graphwq.rewrite import dequant, rows, split
-from graphwq.rewrite.builder import Place
-from graphwq.rewrite.cost import dequant_nbytes, table_nbytes
+from graphwq.rewrite.cost import Prices, table_nbytes
 from graphwq.rewrite.plan import (
     BITS,
     DEQUANT,
@@ -36,6 +35,7 @@ from graphwq.rewrite.plan import (
     Split,
     Whole,
 )
+from graphwq.rewrite.target import Target, target_bits, target_size
 from graphwq.survey.locate import locate_in
 from graphwq.survey.sites import Reason, Skip, Source, Survey, WeightSite
 from graphwq.survey.view import View, build
@@ -44,6 +44,10 @@ GRANULARITIES = ("channel", "tensor", "group")
 
 #: A constant whose file holds fewer than one byte for so many elements repeats a single value.
 _LARGEST_EXPANSION = 4
+
+
+#: What becomes of a weight.
+Fate = Union[PlanItem, Skip]
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class Options:
         keep_larger: also quantize weights whose integer form is not smaller on disk.
         scale_bits: significant bits of a scale, see QuantScheme.
         method: how scale and codes are chosen, see QuantScheme.
+        target_bits: instead of ``bits``: an average, see ``mixed.py``.
+        target_size: instead of ``bits``: the size of the file, see ``target.target_size``.
     """
 
     bits: int = 8
@@ -77,6 +83,8 @@ class Options:
     keep_larger: bool = False
     scale_bits: int = FLOAT32_BITS
     method: str = ABSMAX
+    target_bits: Optional[float] = None
+    target_size: Union[int, str, None] = None
 
     def __post_init__(self) -> None:
         check_num_bits(self.bits)
@@ -99,6 +107,21 @@ class Options:
             raise InputError(
                 "FakeQuant ops have no scale per group: use another storage or granularity"
             )
+        if self.target_bits is not None and self.target_size is not None:
+            raise InputError("an average of bits and a size are two targets: give one of them")
+        if self.target_size is not None and self.storage != DEQUANT:
+            raise InputError(
+                f"the storage {self.storage} does not make the file smaller, so there is no size "
+                "to aim at: use dequant, or an average of bits"
+            )
+        _ = self.target  # raises where it is wrong
+
+    @property
+    def target(self) -> Optional[Target]:
+        """What the widths are chosen for; None where ``bits`` says them."""
+        if self.target_bits is not None:
+            return target_bits(self.target_bits)
+        return None if self.target_size is None else target_size(self.target_size)
 
 
 def make_plan(graph: Graph, options: Options, digest: bool = True) -> Plan:
@@ -115,28 +138,54 @@ def make_plan(graph: Graph, options: Options, digest: bool = True) -> Plan:
     """
     view = build(graph)
     view.check()
-    return plan_survey(view, locate_in(view), options, graph.digest if digest else None)
+    return plan_surveyed(graph, view, locate_in(view), options, graph.digest if digest else None)
+
+
+def plan_surveyed(
+    graph: Graph, view: View, survey: Survey, options: Options, digest: Optional[str]
+) -> Plan:
+    """Plan the quantization of a graph that is already surveyed; see ``make_plan``."""
+    if options.target is None:
+        return plan_survey(view, survey, options, digest)
+    from graphwq.rewrite.mixed import plan_mixed
+
+    return plan_mixed(graph, view, survey, options, digest)
 
 
 def plan_survey(view: View, survey: Survey, options: Options, digest: Optional[str]) -> Plan:
-    """Plan the quantization of a graph that is already surveyed; see ``make_plan``."""
-    _check_patterns(survey, options)
-    fates = _one_cut_each(survey.sites, [_fate(view, site, options) for site in survey.sites])
-    if not options.keep_larger:
-        fates = _drop_larger(view, survey.sites, _drop_costly_tables(view, survey.sites, fates))
+    """Plan with the same width for all weights that no rule names."""
+    check_patterns(survey, options)
+    fates = [fate_of(view, site, options) for site in survey.sites]
+    return as_plan(survey, settle(Prices(view), survey.sites, fates, options), digest)
+
+
+def settle(
+    prices: Prices, sites: Sequence[WeightSite], fates: Sequence[Fate], options: Options
+) -> List[Fate]:
+    """What depends on more than one weight, or on what it costs."""
+    settled = _one_cut_each(sites, fates)
+    if options.keep_larger:
+        return settled
+    return _drop_larger(prices, sites, _drop_costly_tables(prices, sites, settled))
+
+
+def as_plan(survey: Survey, fates: Sequence[Fate], digest: Optional[str]) -> Plan:
+    """The plan of what becomes of every site."""
     items = tuple(fate for fate in fates if isinstance(fate, PlanItem))
     skips = survey.skips + tuple(fate for fate in fates if isinstance(fate, Skip))
     return Plan(digest, items, skips)
-
-
-_Fate = Union[PlanItem, Skip]
 
 
 def _matches(patterns: Sequence[str], names: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
-def _check_patterns(survey: Survey, options: Options) -> None:
+def check_patterns(survey: Survey, options: Options) -> None:
+    """Refuse a pattern that matches nothing.
+
+    Raises:
+        InputError: the option, the pattern, and what may have been meant.
+    """
     weights = [site.weight for site in survey.sites]
     ops = sorted({consumer.op for site in survey.sites for consumer in site.consumers})
     wanted = [("--include", pattern) for pattern in options.include]
@@ -163,7 +212,13 @@ def _why(pattern: str, survey: Survey, weights: Sequence[str]) -> str:
     return f" (is {near[0]!r} meant?)" if near else ""
 
 
-def _fate(view: View, site: WeightSite, options: Options) -> _Fate:
+def fate_of(
+    view: View, site: WeightSite, options: Options, bits_if_free: Optional[int] = None
+) -> Fate:
+    """What becomes of a weight, looked at by itself.
+
+    ``bits_if_free`` stands for ``options.bits`` where no rule names the weight.
+    """
     if site.source is not Source.CONST:
         detail = "a variable: its values are in a checkpoint, not in this file"
         return Skip(site.weight, Reason.NO_VALUE.value, detail)
@@ -175,10 +230,8 @@ def _fate(view: View, site: WeightSite, options: Options) -> _Fate:
     ):
         if excluded:
             return Skip(site.weight, Reason.EXCLUDED.value, f"left out by {name}")
-    bits: Optional[int] = options.bits
-    for rule in options.rules:
-        if fnmatchcase(site.weight, rule.pattern) and _matches([rule.op], ops):
-            bits = rule.num_bits
+    rule = rule_for(site, options)
+    bits = (bits_if_free or options.bits) if rule is None else rule.num_bits
     if bits is None:
         return Skip(site.weight, Reason.KEPT_FLOAT.value, "a rule keeps it float")
     if site.size > _LARGEST_EXPANSION * site.nbytes:
@@ -193,6 +246,15 @@ def _fate(view: View, site: WeightSite, options: Options) -> _Fate:
     form = form_of(view, site, scheme)
     layout = BITS if isinstance(form, Whole) and dequant.prefers_bits(site, bits) else PLANES
     return PlanItem(site.weight, options.storage, scheme, bits, form, layout)
+
+
+def rule_for(site: WeightSite, options: Options) -> Optional[Rule]:
+    """The rule that says the width of a weight: the last one that matches."""
+    ops = [consumer.op for consumer in site.consumers]
+    for rule in reversed(options.rules):
+        if fnmatchcase(site.weight, rule.pattern) and _matches([rule.op], ops):
+            return rule
+    return None
 
 
 def _granularity(site: WeightSite, options: Options) -> Granularity:
@@ -215,9 +277,9 @@ def form_of(view: View, site: WeightSite, scheme: QuantScheme) -> Form:
     return form
 
 
-def _one_cut_each(sites: Sequence[WeightSite], fates: Sequence[_Fate]) -> List[_Fate]:
+def _one_cut_each(sites: Sequence[WeightSite], fates: Sequence[Fate]) -> List[Fate]:
     """A consumer of two large weights is cut for the first of them only."""
-    result: List[_Fate] = []
+    result: List[Fate] = []
     cut: Set[str] = set()
     for site, fate in zip(sites, fates):
         if isinstance(fate, PlanItem) and not isinstance(fate.form, Whole):
@@ -229,14 +291,9 @@ def _one_cut_each(sites: Sequence[WeightSite], fates: Sequence[_Fate]) -> List[_
     return result
 
 
-def _cost(view: View, site: WeightSite, item: PlanItem) -> int:
-    node = view.scopes[site.scope].nodes[site.node]
-    return dequant_nbytes(Place.of(site.scope, node), site, item)
-
-
 def _drop_costly_tables(
-    view: View, sites: Sequence[WeightSite], fates: Sequence[_Fate]
-) -> List[_Fate]:
+    prices: Prices, sites: Sequence[WeightSite], fates: Sequence[Fate]
+) -> List[Fate]:
     """Store codes as int8 where packing them would save less than it costs.
 
     Packing adds nodes to each weight and once the tables of the width.
@@ -248,7 +305,7 @@ def _drop_costly_tables(
         if isinstance(fate, Skip) or fate.stored_bits == 8:
             continue
         whole = replace(fate, stored_bits=8, layout=PLANES)
-        gain = _cost(view, site, whole) - _cost(view, site, fate)
+        gain = prices.of(site, whole) - prices.of(site, fate)
         if gain <= 0:
             result[index] = whole
             continue
@@ -264,16 +321,16 @@ def _drop_costly_tables(
     return result
 
 
-def _drop_larger(view: View, sites: Sequence[WeightSite], fates: Sequence[_Fate]) -> List[_Fate]:
+def _drop_larger(prices: Prices, sites: Sequence[WeightSite], fates: Sequence[Fate]) -> List[Fate]:
     """Skip weights that would take as much or more room than they do.
 
     The rule is the same for every storage form, so that the forms of one graph hold the same
     weights and can be compared.
     """
-    result: List[_Fate] = []
+    result: List[Fate] = []
     for site, fate in zip(sites, fates):
         if isinstance(fate, PlanItem):
-            after = _cost(view, site, fate)
+            after = prices.of(site, fate)
             if after >= site.nbytes:
                 detail = f"{site.nbytes} bytes as it is, {after} as integers with their scales"
                 fate = Skip(site.weight, Reason.NOT_SMALLER.value, detail)

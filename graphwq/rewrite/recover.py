@@ -110,9 +110,7 @@ def recover_surveyed(
         stored = read_back(view, candidate, site, item)
         if stored is None:
             return None
-        tensor = view.scopes[site.scope].nodes[site.node].tensor()
-        assert tensor is not None
-        return stored, audit(tensor.numpy(), stored.quantized)
+        return stored, audit(view.tensor(site).numpy(), stored.quantized)
 
     for (site, item), result in zip(work, in_order(read, work)):
         if result is None:
@@ -133,11 +131,8 @@ def by_method(view: View, weight: RecoveredWeight, method: str) -> QuantizedTens
     Raises:
         QuantizationError: the weight holds NaN or Inf.
     """
-    site = weight.site
-    tensor = view.scopes[site.scope].nodes[site.node].tensor()
-    assert tensor is not None
     scheme = replace(weight.quantized.scheme, method=method)
-    return quantize_by_method(tensor.numpy(), scheme)[0]
+    return quantize_by_method(view.tensor(weight.site).numpy(), scheme)[0]
 
 
 def absmax(view: View, weight: RecoveredWeight) -> QuantizedTensor:

@@ -7,18 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
-from graphwq.errors import InputError, QuantizationError
+from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.mapping import release
 from graphwq.graphdef.node import Node
 from graphwq.graphdef.source import save
 from graphwq.graphdef.wire import header
-from graphwq.quant.method import quantize_by_method
 from graphwq.quant.metrics import WeightError
 from graphwq.quant.scheme import MAX_BITS, PerGroup, QuantizedTensor
 from graphwq.rewrite import bake, dequant, fake_quant, invariants, rows, split
 from graphwq.rewrite.builder import Builder, Place
+from graphwq.rewrite.codes import quantize_weight
 from graphwq.rewrite.edits import Edit, apply, replace_by
+from graphwq.rewrite.mixture import Mixture
 from graphwq.rewrite.names import Names
 from graphwq.rewrite.parallel import in_order
 from graphwq.rewrite.plan import BAKE, BITS, DEQUANT, Plan, PlanItem, Rows, Split, Whole
@@ -76,6 +77,7 @@ class RewriteResult:
         modified: False where nothing changed; then ``graph`` is the original.
         shared_bytes: bytes of the decoding tables that several weights share.
         edit_counts: how many of ``edits`` are for each of ``weights``.
+        mixture: what the widths were chosen by, where a target asked for it.
     """
 
     graph: Graph
@@ -86,6 +88,7 @@ class RewriteResult:
     modified: bool
     shared_bytes: int
     edit_counts: Tuple[int, ...]
+    mixture: Optional[Mixture] = None
 
     def save(self, path: Union[str, Path], force: bool = False) -> int:
         """Write the new graph atomically; return the number of bytes.
@@ -217,6 +220,7 @@ class _Rewriter:
             bool(edits),
             shared,
             tuple(counts),
+            plan.mixture,
         )
 
     def _site(self, item: PlanItem) -> WeightSite:
@@ -255,15 +259,8 @@ class _Rewriter:
         there = self._given.get(item.weight)
         if there is not None:
             return there.quantized, there.error
-        tensor = self._node(site).tensor()
-        assert tensor is not None
-        try:
-            quantized, error = quantize_by_method(tensor.numpy(), item.scheme)
-        except QuantizationError as problem:
-            raise QuantizationError(
-                f"weight {item.weight!r} cannot be quantized: {problem}; mend the model, or keep "
-                f"it float with --exclude {item.weight!r}"
-            ) from problem
+        tensor = self._view.tensor(site)
+        quantized, error = quantize_weight(item.weight, tensor.numpy(), item.scheme)
         if tensor.content is not None:
             release(tensor.content)
         return quantized, error

@@ -8,7 +8,14 @@ import numpy as np
 
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.node import Node, TensorRef, attr_of_bool, attr_of_int, attr_of_type
+from graphwq.graphdef.node import (
+    Node,
+    TensorRef,
+    attr_of_bool,
+    attr_of_int,
+    attr_of_string,
+    attr_of_type,
+)
 from graphwq.survey.view import ScopeView
 
 #: Results of more elements than this for each byte of the constants they are made of (and a few
@@ -70,6 +77,32 @@ def _matmul(node: Node, inputs: Inputs) -> np.ndarray:
     return np.asarray(np.matmul(inputs[0], inputs[1]))
 
 
+def _dequantize(node: Node, inputs: Inputs) -> np.ndarray:
+    """tensorflow/core/kernels/dequantize_op.cc and quantization_utils.h of TensorFlow 1.15."""
+    codes, low, high = inputs[0], np.float32(inputs[1]), np.float32(inputs[2])
+    if codes.dtype.kind not in "iu" or codes.dtype.itemsize > 2:
+        raise InputError(f"node {node.name!r} dequantizes a type that is not known here")
+    kind = np.iinfo(codes.dtype)
+    wide = codes.astype(np.float32)
+    mode = attr_of_string(node, "mode", b"MIN_COMBINED")
+    steps = np.float32(int(kind.max) - int(kind.min))
+    if mode == b"SCALED":
+        bottom = kind.min + int(attr_of_bool(node, "narrow_range"))
+        scales = [high / np.float32(kind.max)]
+        if kind.min:
+            scales.append(low / np.float32(bottom))
+        return np.asarray(wide * np.max(scales), np.float32)
+    if mode == b"MIN_FIRST":
+        if low == high:
+            return np.full_like(wide, low)
+        step = float(high - low) / float(steps)
+        start = np.round(low / np.float32(step)) * np.float32(step)
+        offsets = codes.astype(np.float64) - float(kind.min)
+        return np.asarray(start + offsets * step, np.float32)
+    half = np.float32((steps + 1) / 2 if kind.min else 0)
+    return np.asarray((wide + half) * ((high - low) / steps) + low, np.float32)
+
+
 _OPS: Dict[str, Callable[[Node, Inputs], np.ndarray]] = {
     "Identity": lambda _node, inputs: inputs[0],
     "Cast": _cast,
@@ -77,6 +110,9 @@ _OPS: Dict[str, Callable[[Node, Inputs], np.ndarray]] = {
     "AddV2": lambda _node, inputs: inputs[0] + inputs[1],
     "Sub": lambda _node, inputs: inputs[0] - inputs[1],
     "Mul": lambda _node, inputs: inputs[0] * inputs[1],
+    "RealDiv": lambda _node, inputs: inputs[0] / inputs[1],
+    "Neg": lambda _node, inputs: -inputs[0],
+    "Dequantize": _dequantize,
     "BatchMatMulV2": _matmul,
     "Floor": lambda _node, inputs: np.floor(inputs[0]),
     "FloorMod": lambda _node, inputs: np.mod(inputs[0], inputs[1]),
@@ -93,7 +129,7 @@ _OPS: Dict[str, Callable[[Node, Inputs], np.ndarray]] = {
 }
 
 
-_BROADCASTING = frozenset(["Add", "AddV2", "Sub", "Mul", "FloorMod"])
+_BROADCASTING = frozenset(["Add", "AddV2", "Sub", "Mul", "RealDiv", "FloorMod"])
 
 
 def _size(node: Node, inputs: Inputs) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, List, Optional, Set, Tuple
+from typing import AbstractSet, Dict, Iterator, List, Optional, Set, Tuple
 
 from graphwq.errors import InputError
 from graphwq.graphdef import dtypes
@@ -65,13 +65,20 @@ def locate(graph: Graph) -> Survey:
     return locate_in(build(graph))
 
 
-def locate_in(view: View) -> Survey:
-    """Survey a graph whose view is already built; see ``locate``."""
+def locate_in(view: View, wanted: Optional[AbstractSet[Tuple[str, str]]] = None) -> Survey:
+    """Survey a graph whose view is already built; see ``locate``.
+
+    Args:
+        view: of the graph.
+        wanted: (scope, node) of the constants and variables to look at; None for all.
+    """
     finder = _Finder(view)
     sites: List[WeightSite] = []
     skips: List[Skip] = []
     for scope_name, scope in view.scopes.items():
         for node in scope.scope.nodes:
+            if wanted is not None and (scope_name, node.name) not in wanted:
+                continue
             found = candidate(scope_name, node)
             if found is None:
                 continue

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, Iterator, List, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph, Scope
-from graphwq.graphdef.node import CONTROL, Node, TensorRef
+from graphwq.graphdef.node import CONTROL, Node, TensorRef, producer
 from graphwq.graphdef.spelling import close
-from graphwq.survey.sites import qualified
+from graphwq.graphdef.tensor import Tensor
+from graphwq.survey.sites import WeightSite, qualified
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -21,8 +22,7 @@ CALL_OPS = ("PartitionedCall", "StatefulPartitionedCall")
 BRANCH_OPS = ("If", "StatelessIf")
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(NamedTuple):
     """One place where an output is used: input ``slot`` (-1: control) of ``node``."""
 
     node: Node
@@ -83,9 +83,18 @@ class ScopeView:
     def topological_order(self) -> Dict[str, int]:
         """Position of each node such that inputs come first; back edges of loops left out.
 
+        It is worked out once.
+
         Raises:
             InputError: the scope has a cycle that is not a while loop.
         """
+        known: Optional[Dict[str, int]] = self.__dict__.get("_topological_order")
+        if known is None:
+            known = self._topological_order()
+            self.__dict__["_topological_order"] = known
+        return known
+
+    def _topological_order(self) -> Dict[str, int]:
         waiting = dict.fromkeys(self.users, 0)
         for name in self.users:
             for use in self._forward(name):
@@ -130,6 +139,12 @@ class View:
     def main(self) -> ScopeView:
         """The main graph."""
         return self.scopes[""]
+
+    def tensor(self, site: WeightSite) -> Tensor:
+        """The tensor of a weight that is a constant."""
+        tensor = self.scopes[site.scope].nodes[site.node].tensor()
+        assert tensor is not None, site.weight
+        return tensor
 
     def check(self) -> None:
         """Refuse a graph that no runtime can load.
@@ -227,10 +242,10 @@ def _build_scope(scope: Scope) -> ScopeView:
     users: Dict[str, List[Use]] = {name: [] for name in (*scope.arguments, *nodes)}
     dangling = []
     for node in scope.nodes:
-        for slot, name in enumerate(node.inputs):
-            ref = TensorRef.parse(name)
-            if ref.node not in users:
-                dangling.append((node.name, name))
+        for slot, written in enumerate(node.inputs):
+            name, port = producer(written)
+            if name not in users:
+                dangling.append((node.name, written))
                 continue
-            users[ref.node].append(Use(node, CONTROL if ref.port == CONTROL else slot, ref.port))
+            users[name].append(Use(node, CONTROL if port == CONTROL else slot, port))
     return ScopeView(scope, nodes, users, tuple(dangling))

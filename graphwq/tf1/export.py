@@ -10,7 +10,7 @@ from graphwq.errors import ArgumentError, InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.node import Node, TensorRef, new_node
 from graphwq.tf1.fold import fold, prune
-from graphwq.tf1.live import tensorflow
+from graphwq.tf1.load import training_tensorflow as tensorflow
 from graphwq.tf1.sites import COMPUTED, Insertion
 from graphwq.tf1.strip import stripped_graph_def
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from graphwq.tf1.live import FLAG_MARK, creating, mark, mark_of, raw_run, tensorflow
+from graphwq.tf1.live import FLAG_MARK, creating, mark, mark_of, raw_run
+from graphwq.tf1.load import training_tensorflow as tensorflow
 
 _SWITCHING = ("AssignVariableOp", "DestroyResourceOp")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-import tensorflow as tf
+from graphwq.tf1.load import training_tensorflow
+
+tf: Any = training_tensorflow()
 
 
-class WeightQuantizerHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
+class WeightQuantizerHook(tf.train.SessionRunHook):  # type: ignore[misc]
     """Calls ``init`` when the session is there (restored) and ``update`` after each step.
 
     A session that is made anew after a failure keeps the masks of the first.
@@ -27,7 +29,7 @@ class WeightQuantizerHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[mi
         self._quantizer.update(run_context.session)
 
 
-class WeightQuantizerSaverListener(tf.compat.v1.train.CheckpointSaverListener):  # type: ignore[misc]
+class WeightQuantizerSaverListener(tf.train.CheckpointSaverListener):  # type: ignore[misc]
     """Calls ``update`` before each checkpoint: TensorFlow writes it before hooks have their turn.
 
     Without it a pruned weight may be saved in the state between the optimizer and ``update``. In a
@@ -55,9 +57,9 @@ class WeightQuantizerCallback(tf.keras.callbacks.Callback):  # type: ignore[misc
     def on_train_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
         """Called by Keras."""
         del logs
-        self._quantizer.attach(tf.compat.v1.keras.backend.get_session())
+        self._quantizer.attach(tf.keras.backend.get_session())
 
     def on_train_batch_end(self, batch: int, logs: Optional[Dict[str, Any]] = None) -> None:
         """Called by Keras."""
         del batch, logs
-        self._quantizer.update(tf.compat.v1.keras.backend.get_session())
+        self._quantizer.update(tf.keras.backend.get_session())

@@ -19,7 +19,7 @@ from typing import Any, Sequence
 import numpy as np
 
 from graphwq.quant.scheme import max_code
-from graphwq.tf1.live import tensorflow
+from graphwq.tf1.load import training_tensorflow as tensorflow
 
 #: Below the smallest normal float32 a group counts as all zero: scale 1, codes 0 (quant/scale.py).
 _SMALLEST = float(np.finfo(np.float32).tiny)

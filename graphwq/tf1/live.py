@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any, Iterator, Optional
 
-from graphwq.errors import InputError, MissingDependencyError
+from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
+from graphwq.tf1.load import training_tensorflow as tensorflow
 
 #: Every node that graphwq adds to a live graph carries this attribute. Names that begin with an
 #: underscore are kept by TensorFlow without being declared, also in a MetaGraph.
@@ -17,21 +17,6 @@ OUTPUT_MARK = "_graphwq_output"
 #: The two ops that turn the quantization of a session off and on again: "strip", "resume".
 FLAG_MARK = "_graphwq_flag"
 SCOPE = "graphwq"
-
-
-def tensorflow() -> ModuleType:
-    """``tf.compat.v1``, its log settings left as the program has them.
-
-    Raises:
-        MissingDependencyError: TensorFlow is not installed.
-    """
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise MissingDependencyError(
-            "training needs TensorFlow 1.15: install graphwq[tf] on Python 3.7"
-        ) from error
-    return tf.compat.v1  # type: ignore[no-any-return]
 
 
 def snapshot(graph: Any) -> Graph:

@@ -13,7 +13,8 @@ from typing import Any, Dict, List, Sequence
 import numpy as np
 
 from graphwq.errors import CallOrderError
-from graphwq.tf1.live import creating, raw_run, tensorflow
+from graphwq.tf1.live import creating, raw_run
+from graphwq.tf1.load import training_tensorflow as tensorflow
 
 #: A weight of at most this magnitude counts as pruned (mnncompress.tensorflow.weight_quantizer).
 PRUNED = 1e-9

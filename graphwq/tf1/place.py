@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphwq.tf1.insert import FakeQuant, fake_quant
-from graphwq.tf1.live import OUTPUT_MARK, creating, mark, tensorflow
+from graphwq.tf1.live import OUTPUT_MARK, creating, mark
+from graphwq.tf1.load import training_tensorflow as tensorflow
 from graphwq.tf1.sites import GATHERED, ROWS, Insertion
 
 #: Values of OUTPUT_MARK: how stripping finds the original inputs again.

@@ -17,7 +17,7 @@ from graphwq.tf1 import strip
 from graphwq.tf1.compress import closing_nodes, save_compress_params
 from graphwq.tf1.export import export
 from graphwq.tf1.flag import new_flag
-from graphwq.tf1.live import tensorflow
+from graphwq.tf1.load import training_tensorflow as tensorflow
 from graphwq.tf1.masks import Masks
 from graphwq.tf1.order import check_no_gradients
 from graphwq.tf1.place import Inserted, place
@@ -60,7 +60,8 @@ class WeightQuantizer:
     ) -> None:
         bits = int(bits) if bits in range(10) else bits
         check_num_bits(bits, ArgumentError)
-        self.graph = tensorflow().get_default_graph() if graph is None else graph
+        default = tensorflow().get_default_graph()
+        self.graph = default if graph is None else graph
         self.bits = bits
         self.sparsity: Dict[str, float] = {}
         self._debug = debug_info

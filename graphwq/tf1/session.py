@@ -1,39 +1,23 @@
-"""Running a graph in TensorFlow 1.15 (the only way into a tf.Session)."""
+"""Running a graph in TensorFlow, 1.15 or 2.x (the only way into a tf.Session)."""
 
 from __future__ import annotations
 
-import os
+import zlib
 from types import ModuleType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphwq.errors import InputError, MissingDependencyError, UnsupportedError
+from graphwq.errors import InputError, UnsupportedError
 from graphwq.graphdef.dtypes import REF_OFFSET
 from graphwq.graphdef.graph import Graph
+from graphwq.tf1.load import every_op, tensorflow
 
 _NO_KERNEL = "No OpKernel was registered"
-
-
-def tensorflow() -> ModuleType:
-    """The ``tf.compat.v1`` module, its log quiet.
-
-    Raises:
-        MissingDependencyError: TensorFlow is not installed.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import tensorflow as tf
-    except ImportError as error:
-        raise MissingDependencyError(
-            "running a graph needs TensorFlow: install graphwq[tf] on Python 3.7"
-        ) from error
-    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
-    return tf.compat.v1  # type: ignore[no-any-return]
+#: TensorFlow's own graph seed where only ops have one.
+_GRAPH_SEED = 87654321
+#: Lines in front of the one that says what is wrong.
+_BEFORE = ("Graph execution error:", "Detected at node ", "Node: '")
 
 
 def unregistered_ops(graph: Graph) -> Tuple[Tuple[str, str], ...]:
@@ -42,22 +26,16 @@ def unregistered_ops(graph: Graph) -> Tuple[Tuple[str, str], ...]:
     Raises:
         MissingDependencyError: TensorFlow is not installed.
     """
-    tensorflow()
-    from tensorflow.core.framework import op_def_pb2
-    from tensorflow.python import pywrap_tensorflow
+    return _unregistered(graph, every_op(tensorflow()))
 
-    buffer = pywrap_tensorflow.TF_GetAllOpList()
-    try:
-        listed = op_def_pb2.OpList.FromString(bytes(pywrap_tensorflow.TF_GetBuffer(buffer)))
-    finally:
-        pywrap_tensorflow.TF_DeleteBuffer(buffer)
-    known = {op.name for op in listed.op}.union(scope.name for scope in graph.scopes)
-    missing: Dict[str, str] = {}
+
+def _unregistered(graph: Graph, ops: Mapping[str, Any]) -> Tuple[Tuple[str, str], ...]:
+    first: Dict[str, str] = {}
     for scope in graph.scopes:
         for node in scope.nodes:
-            if node.op not in known:
-                missing.setdefault(node.op, node.name)
-    return tuple(missing.items())
+            first.setdefault(node.op, node.name)
+    known = set(ops).union(scope.name for scope in graph.scopes)
+    return tuple((op, node) for op, node in first.items() if op not in known)
 
 
 class Runner:
@@ -73,6 +51,9 @@ class Runner:
         version: of TensorFlow.
         dropped: "op.attribute" of what a newer TensorFlow wrote and this one does not know. Such
             attributes are left out, as TensorFlow itself does with those that have their default.
+        random: names of random ops. Those without a seed are given one, made of their name, and
+            each run has a session of its own, so that runs and graphs that are compared draw the
+            same numbers.
 
     Raises:
         InputError: TensorFlow cannot import the graph; the message is TensorFlow's.
@@ -82,13 +63,16 @@ class Runner:
 
     def __init__(self, graph: Graph, optimize: bool = True, threads: int = 1) -> None:
         tf = tensorflow()
-        for op, node in unregistered_ops(graph)[:1]:
+        ops = every_op(tf)
+        for op, node in _unregistered(graph, ops)[:1]:
             raise UnsupportedError(
                 f"TensorFlow {tf.VERSION} does not know the op {op!r:.200} of node {node!r:.200}: "
                 "the graph cannot be run"
             )
         proto = tf.GraphDef.FromString(graph.to_bytes())
-        self.dropped = _drop_unknown_attributes(proto)
+        nodes = _nodes(proto)
+        self.dropped = _drop_unknown_attributes(nodes, ops)
+        self.random = _seed(nodes)
         self.graph = tf.Graph()
         with self.graph.as_default():
             try:
@@ -97,7 +81,8 @@ class Runner:
                 raise InputError(f"TensorFlow cannot import the graph: {_first(error)}") from error
         self._tf = tf
         self.version: str = tf.VERSION
-        self._session = tf.Session(graph=self.graph, config=_config(tf, optimize, threads))
+        self._config = _config(tf, optimize, threads)
+        self._session = tf.Session(graph=self.graph, config=self._config)
 
     def __enter__(self) -> Runner:
         return self
@@ -123,6 +108,9 @@ class Runner:
         """
         names: List[str] = list(outputs)
         try:
+            if self.random:
+                self._session.close()
+                self._session = self._tf.Session(graph=self.graph, config=self._config)
             values = self._session.run(names, feed_dict=dict(feeds or {}))
         except (ValueError, TypeError, KeyError, self._tf.errors.OpError) as error:
             message = f"TensorFlow cannot run the graph: {_first(error)}"
@@ -190,24 +178,45 @@ def _config(tf: ModuleType, optimize: bool, threads: int) -> Any:
     return config
 
 
-def _drop_unknown_attributes(proto: Any) -> Tuple[str, ...]:
-    from tensorflow.python.framework import op_def_registry
-
-    known = op_def_registry.get_registered_ops()
+def _nodes(proto: Any) -> List[Any]:
+    """The nodes of the graph and of its functions."""
     bodies = [function.node_def for function in proto.library.function]
+    return [node for nodes in (proto.node, *bodies) for node in nodes]
+
+
+def _drop_unknown_attributes(nodes: Sequence[Any], ops: Mapping[str, Any]) -> Tuple[str, ...]:
+    used = {node.op for node in nodes}
+    known = {name: {attr.name for attr in op.attr} for name, op in ops.items() if name in used}
     dropped: Dict[str, None] = {}
-    for nodes in [proto.node, *bodies]:
-        for node in nodes:
-            if node.op not in known:
-                continue
-            names = {attr.name for attr in known[node.op].attr}
-            for name in sorted(node.attr):
-                if name not in names and not name.startswith("_"):
-                    del node.attr[name]
-                    dropped[f"{node.op}.{name}"] = None
+    for node in nodes:
+        if node.op not in known:
+            continue
+        for name in sorted(node.attr):
+            if name not in known[node.op] and not name.startswith("_"):
+                del node.attr[name]
+                dropped[f"{node.op}.{name}"] = None
     return tuple(dropped)
 
 
+def _seed(nodes: Sequence[Any]) -> Tuple[str, ...]:
+    """The names of random ops, after those without a seed got one made of their name."""
+    found: Dict[str, None] = {}
+    for node in nodes:
+        pair = [node.attr[key] for key in ("seed", "seed2") if key in node.attr]
+        if len(pair) < 2 or any(one.WhichOneof("value") != "i" for one in pair):
+            continue
+        found[node.name] = None
+        if not any(one.i for one in pair):
+            pair[0].i, pair[1].i = _GRAPH_SEED, zlib.crc32(node.name.encode())
+    return tuple(found)
+
+
 def _first(error: Exception) -> str:
-    lines = str(getattr(error, "message", error)).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    """The line of TensorFlow's message that says what is wrong.
+
+    TensorFlow 2 puts a stack of "Detected at node ... Node: 'y'" in front of it.
+    """
+    lines = [line.strip() for line in str(getattr(error, "message", error)).splitlines()]
+    starts = [at for at, line in enumerate(lines) if line.startswith(_BEFORE)]
+    said = [line for line in lines[starts[-1] + 1 if starts else 0 :] if line]
+    return said[0][:300] if said else type(error).__name__

@@ -16,7 +16,8 @@ from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.node import Node, TensorRef, new_node
 from graphwq.survey.optable import GATHER_OPS
 from graphwq.tf1.flag import turn
-from graphwq.tf1.live import MARK, OUTPUT_MARK, mark_of, snapshot, tensorflow
+from graphwq.tf1.live import MARK, OUTPUT_MARK, mark_of, snapshot
+from graphwq.tf1.load import training_tensorflow as tensorflow
 from graphwq.tf1.order import is_gradient
 from graphwq.tf1.place import ROWS_OUTPUT
 

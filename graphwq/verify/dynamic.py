@@ -9,6 +9,7 @@ from typing import Any, Callable, ContextManager, Dict, List, Mapping, Optional,
 
 import numpy as np
 
+from graphwq import text
 from graphwq.errors import InputError, MissingDependencyError, UnsupportedError
 from graphwq.graphdef.graph import Graph
 from graphwq.survey.sites import WeightSite
@@ -157,6 +158,11 @@ def _run(
         layers = _layers(pair, tensors, feeds, options, make_runner, progress)
     accuracy = None if counter is None else counter.result()
     notes = feeds.notes + outputs.notes + (() if layers is None else layers.notes)
+    if before.random:
+        notes += (
+            f"{before.random[0]} ({text.plural(len(before.random), 'op')} in all) draws random "
+            "numbers: both graphs were made to draw the same ones",
+        )
     return Ran(outputs, layers, accuracy, notes)
 
 

@@ -19,9 +19,12 @@ class Runner(Protocol):
 
     Attributes:
         version: of what runs it.
+        random: names of ops that draw random numbers: the same ones in each run, and in all
+            graphs in which they have this name.
     """
 
     version: str
+    random: Tuple[str, ...]
 
     def run(
         self, outputs: Sequence[str], feeds: Optional[Mapping[str, np.ndarray]] = None

@@ -2,7 +2,8 @@
 
 Only ops that run can do harm, and TensorFlow runs what the fetched outputs need and nothing else.
 So a graph may carry the saver it was trained with; it is refused where an output needs such an op.
-Source: the op definitions of TensorFlow 1.15.
+Source: the op definitions of TensorFlow 1.15.3 and 2.21; tests/verify/test_unsafe_ops.py goes
+through those of the TensorFlow that is installed for ops that take a file, a folder or an address.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ _WRITES = (
     "WriteHistogramSummary", "WriteImageSummary", "WriteAudioSummary", "WriteGraphSummary",
     "WriteRawProtoSummary", "ImportEvent", "CacheDataset", "CacheDatasetV2", "SnapshotDataset",
     "DebugIdentity", "DebugIdentityV2", "DebugNanCount", "DebugNumericSummary", "PrintV2",
-    "DatasetToTFRecord", "ExperimentalDatasetToTFRecord",
+    "DatasetToTFRecord", "ExperimentalDatasetToTFRecord", "SaveDataset", "SaveDatasetV2",
+    "SnapshotDatasetV2", "DistributedSave", "DebugIdentityV3", "DumpTensor",
+    "CalibrationStatisticsSaver",
 )  # fmt: skip
 _READS = (
     "ReadFile", "Restore", "RestoreSlice", "RestoreV2", "MatchingFiles", "ImmutableConst",
@@ -33,17 +36,23 @@ _READS = (
     "ExperimentalCSVDataset", "ExperimentalLMDBDataset", "ExperimentalSqlDataset",
     "ExperimentalMatchingFilesDataset", "MatchingFilesDataset", "InitializeTableFromTextFile",
     "InitializeTableFromTextFileV2", "LoadAndRemapMatrix", "GenerateVocabRemapping",
-    "DecodeProtoV2", "EncodeProto", "Skipgram", "TensorForestTreeDeserialize",
+    "DecodeProtoV2", "EncodeProto", "Skipgram", "TensorForestTreeDeserialize", "RecordInput",
+    "FixedUnigramCandidateSampler", "LoadDataset", "ListSnapshotChunksDataset",
+    "SnapshotChunkDataset", "SnapshotDatasetReader", "TFRecordDatasetV2", "CSVDatasetV2",
+    "DTensorRestoreV2", "FileSystemSetConfiguration",
 )  # fmt: skip
 _NETWORK = (
     "Rpc", "TryRpc", "RemoteCall", "RemoteFusedGraphExecute", "BigQueryReader", "KafkaDataset",
     "IgniteDataset", "IGFSDataset", "KinesisDataset", "PubSubDataset", "BigtableClient",
     "BigtableTable", "GenerateBigQueryReaderPartitions", "ConfigureDistributedTPU",
-    "DataServiceDataset",
+    "DataServiceDataset", "DataServiceDatasetV2", "DataServiceDatasetV3", "DataServiceDatasetV4",
+    "RegisterDataset", "RegisterDatasetV2", "RpcClient", "RpcServer", "RpcServerRegister",
+    "RpcServerStart", "RpcCall", "ConfigureAndInitializeGlobalTPU", "ConnectTPUEmbeddingHosts",
+    "ConfigureTPUEmbeddingHost",
 )  # fmt: skip
 _CODE = (
     "PyFunc", "PyFuncStateless", "EagerPyFunc", "TRTEngineOp", "DatasetFromGraph",
-    "GeneratorDataset", "XlaLaunch",
+    "GeneratorDataset", "XlaLaunch", "XlaLaunchV2", "XlaCallModule", "MlirPassthroughOp",
 )  # fmt: skip
 
 _WAITS = (
@@ -53,6 +62,10 @@ _WAITS = (
     "ReaderRead", "ReaderReadV2", "ReaderReadUpTo", "ReaderReadUpToV2", "InfeedDequeue",
     "InfeedDequeueTuple", "OutfeedDequeue", "OutfeedDequeueTuple", "_Recv", "_HostRecv",
     "CollectiveReduce", "CollectiveGather", "CollectiveBcastRecv", "CollectiveBcastSend",
+    "CollectiveReduceV2", "CollectiveReduceV3", "CollectiveReduceScatterV2", "CollectiveGatherV2",
+    "CollectiveAllToAllV2", "CollectiveAllToAllV3", "CollectiveBcastRecvV2",
+    "CollectiveBcastSendV2", "CollectiveInitializeCommunicator", "CollectiveAssignGroupV2", "Recv",
+    "OutfeedDequeueV2", "OutfeedDequeueTupleV2", "XlaRecvFromHost", "SleepOp", "SleepIdentityOp",
 )  # fmt: skip
 
 UNSAFE: Dict[str, str] = {
@@ -62,6 +75,18 @@ UNSAFE: Dict[str, str] = {
     **dict.fromkeys(_CODE, "runs other code"),
     **dict.fromkeys(_WAITS, "waits for what nobody sends; feed its outputs"),
     "Abort": "ends the process",
+}
+
+#: What to do about a refusal of verify.
+ADVICE = (
+    "if you trust it, allow it with --allow-unsafe-ops (allow_unsafe_ops=True in Python), or run "
+    "nothing with --static"
+)
+
+#: Op -> attribute that names the file, and how it begins then.
+_ONLY_WHERE = {
+    "PrintV2": ("output_stream", b"file:"),
+    "FixedUnigramCandidateSampler": ("vocab_file", b""),
 }
 
 _ATTR_LIST, _ATTR_FUNC, _LIST_FUNC, _FUNC_NAME = 1, 10, 9, 1
@@ -80,7 +105,7 @@ def find_unsafe(
     found: List[Tuple[str, Node]] = []
     while pending:
         scope, node = pending.pop()
-        if node.op in UNSAFE and not (node.op == "PrintV2" and not _prints_to_file(node)):
+        if node.op in UNSAFE and _reaches_out(node):
             found.append((scope, node))
         for function in (node.op, *_functions(node)):
             if function in view.scopes and function and function not in seen:
@@ -94,11 +119,20 @@ def check_safe(
     tensors: Iterable[str],
     fed: FrozenSet[str] = frozenset(),
     allow_unsafe_ops: bool = False,
+    advice: str = ADVICE,
 ) -> None:
     """Refuse to run a graph that reaches out of itself.
 
+    What is not listed is run: an op of a library that the process loaded may do anything.
+
+    Args:
+        view: the graph.
+        tensors, fed: that are to be fetched and fed.
+        allow_unsafe_ops: refuse nothing.
+        advice: the end of the message: what to do.
+
     Raises:
-        InputError: it names the first such op; none where ``allow_unsafe_ops`` is set.
+        InputError: it names the first such op.
     """
     found = () if allow_unsafe_ops else find_unsafe(view, tensors, fed)
     if found:
@@ -106,13 +140,17 @@ def check_safe(
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise InputError(
             f"the outputs need {node.op} {qualified(scope, node.name)!r}{more}, which "
-            f"{UNSAFE[node.op]}: the graph is not run unless you trust it and allow unsafe ops"
+            f"{UNSAFE[node.op]}: the graph is not run; {advice}"
         )
 
 
-def _prints_to_file(node: Node) -> bool:
-    attr = node.attr("output_stream")
-    return attr is not None and attr.s.startswith(b"file:")
+def _reaches_out(node: Node) -> bool:
+    """False for the ops that reach a file only where an attribute names one, and here none does."""
+    key, prefix = _ONLY_WHERE.get(node.op, ("", b""))
+    if not key:
+        return True
+    attr = node.attr(key)
+    return attr is not None and attr.s != b"" and attr.s.startswith(prefix)
 
 
 def _functions(node: Node) -> Iterator[str]:

@@ -349,10 +349,8 @@ def _with_histograms(
     def filled(check: WeightCheck) -> WeightCheck:
         if check.weight not in worst:
             return check
-        site = found[check.weight].site
-        tensor = reference.scopes[site.scope].nodes[site.node].tensor()
-        assert tensor is not None
-        after = found[check.weight].quantized.dequantize()
-        return replace(check, histogram=histogram(tensor.numpy(), after))
+        weight = found[check.weight]
+        before = reference.tensor(weight.site).numpy()
+        return replace(check, histogram=histogram(before, weight.quantized.dequantize()))
 
     return tuple(filled(check) for check in checks)

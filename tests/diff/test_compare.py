@@ -242,12 +242,12 @@ def test_unknown_fields_are_compared() -> None:
 
 
 def test_functions_added_and_removed() -> None:
-    """Functions are compared by name."""
+    """Functions of other names and other bodies are other functions."""
     a, b = GraphBuilder(), GraphBuilder()
-    for builder, name in ((a, "f"), (b, "g")):
+    for builder, name, op in ((a, "f", "Relu"), (b, "g", "Relu6")):
         builder.placeholder("x", [1])
         body = GraphBuilder()
-        body.op("r", "Relu", ["v"])
+        body.op("r", op, ["v"])
         builder.function(name, [("v", 1)], body, [("o", "r:activations:0", 1)])
     changes = diff_graphs(a.graph(), b.graph()).changes
     assert [told(item) for item in changes] == [

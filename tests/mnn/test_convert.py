@@ -124,6 +124,19 @@ def test_mixed_bits(storage: str) -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["digits_cnn", "digits_mlp"])
+@pytest.mark.parametrize("method", ["absmax", "mse", "squant"])
+def test_a_mixed_plan(name: str, method: str) -> None:
+    """Widths that a target chose, codes of each method that needs no data: in the model."""
+    graph = graphwq.load(FIXTURES / f"{name}.pb")
+    plan = graphwq.plan(graph, storage="bake", target_bits=3.5, method=method, keep_larger=True)
+    prepared = prepare(graph, Plan.loads(plan.dumps()))
+    model = _check(prepared, convert(prepared, run=False))
+    widths = {layer.quantized.num_bits for layer in model.layers if layer.quantized is not None}
+    assert widths == {item.scheme.num_bits for item in plan.items}
+    assert len(widths) > 1
+
+
 def _blocks(b: GraphBuilder) -> None:
     c = b.op("sum", "BiasAdd", [conv(b, (3, 3, 64, OUT), 64), bias(b)])
     flat = b.op("flat", "Reshape", [relu(b, c), b.const("shape", [1, 1024])])

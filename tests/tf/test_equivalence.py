@@ -27,7 +27,8 @@ from graphwq.graphdef.graph import Graph
 from graphwq.quant.packing import planes, table
 from graphwq.rewrite import builder, split
 from graphwq.rewrite.plan import Plan, Rule, Split, Whole
-from graphwq.tf1.session import Runner, tensorflow
+from graphwq.tf1.load import every_op, tensorflow
+from graphwq.tf1.session import Runner
 
 pytestmark = pytest.mark.tf
 
@@ -337,10 +338,7 @@ def test_a_large_table_is_never_dequantized(bits: int) -> None:
 
 def test_output_names_are_those_of_the_op_definitions() -> None:
     """In function bodies inputs name the output of an op: checked against TensorFlow's registry."""
-    tensorflow()
-    from tensorflow.python.framework import op_def_registry
-
-    known = op_def_registry.get_registered_ops()
+    known = every_op(tensorflow())
     made = {"Const", "Identity", "Add", "Cast", "ConcatV2", "ExpandDims", "Floor", "FloorMod"}
     made |= {"Gather", "GatherV2", "Mul", "Range", "Reshape", "Shape", "Slice", "Transpose"}
     made |= {"FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel"}
@@ -350,10 +348,7 @@ def test_output_names_are_those_of_the_op_definitions() -> None:
 
 def test_every_op_is_as_old_as_the_graph_needs() -> None:
     """Attributes that are left out have a default in TensorFlow's registry: nothing is guessed."""
-    tensorflow()
-    from tensorflow.python.framework import op_def_registry
-
-    known = op_def_registry.get_registered_ops()
+    known = every_op(tensorflow())
     for name in ("matmul", "conv2d_transposed", "tied", "gather_rank3", "half"):
         case = CASES[name]()
         with folding_limit(case.limit):

@@ -13,7 +13,7 @@ from graphwq import WeightQuantizer
 
 from .parity import CASES, FLOAT, fingerprint, train
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.tf1]
 
 _EPSILON = 1e-9
 

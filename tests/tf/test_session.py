@@ -91,3 +91,57 @@ def test_results_are_arrays_of_plain_types() -> None:
     assert found["one:0"].shape == ()
     assert found["one:0"].item() == b"1.500000"
     assert found["r:0"] == 1.5
+
+
+def test_random_ops_draw_the_same_numbers() -> None:
+    """In each run and in each session, with a seed or without; two ops draw different ones."""
+    tf = tensorflow()
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.random_uniform([64], name="free")
+        tf.random_uniform([64], name="other")
+        tf.random_uniform([64], seed=5, name="seeded")
+        tf.constant(1.0, name="one")
+    made = Graph.parse(graph.as_graph_def().SerializeToString())
+    names = [f"{op}/RandomUniform" for op in ("free", "other", "seeded")]
+    tensors = [f"{name}:0" for name in names]
+    with Runner(made) as runner, Runner(made) as second:
+        assert runner.random == tuple(names)
+        runs = [runner.run(tensors), runner.run(tensors), second.run(tensors)]
+    for run in runs[1:]:
+        for name in tensors:
+            np.testing.assert_array_equal(run[name], runs[0][name])
+    assert (runs[0][tensors[0]] != runs[0][tensors[1]]).all()
+
+
+def test_training_needs_tensorflow_1() -> None:
+    """Under TensorFlow 2 the training API says so, in one line; sessions run."""
+    import graphwq
+    from graphwq.errors import MissingDependencyError
+    from graphwq.tf1.load import major
+
+    tf = tensorflow()
+    with tf.Graph().as_default() as graph:
+        calls = [graphwq.WeightQuantizer, graphwq.strip_wq_ops]
+        calls += [lambda: graphwq.WeightQuantizer(graph=graph)]
+        for call in calls:
+            if major(tf) > 1:
+                with pytest.raises(MissingDependencyError, match=r"needs TensorFlow 1\.15"):
+                    call()
+    with Runner(dense()) as runner:
+        assert runner.version == tf.VERSION
+
+
+def test_messages_of_both_tensorflows() -> None:
+    """The line that says what is wrong, whatever stands in front of it."""
+    from graphwq.tf1.session import _first
+
+    one = "Input to reshape is a tensor with 10 values\n\t [[{{node y}}]]"
+    before = "Detected at node 'y' defined at (most recent call last):\nNode: 'y'"
+    two = f"Graph execution error:\n\n{before}\n{one}"
+    nested = f"{two}\nDetected at node 'z'\nNode: 'z'\nsecond"
+    assert _first(ValueError(one)) == "Input to reshape is a tensor with 10 values"
+    assert _first(ValueError(two)) == "Input to reshape is a tensor with 10 values"
+    assert _first(ValueError(nested)) == "second"
+    assert _first(ValueError("")) == "ValueError"
+    assert _first(ValueError("Graph execution error:")) == "ValueError"

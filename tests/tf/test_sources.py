@@ -21,7 +21,7 @@ from graphwq.graphdef.source import load, save
 from graphwq.graphdef.variable import VARIABLE_OPS
 from graphwq.tf1.session import Runner, tensorflow
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.tf1]  # the models are made with layers that only 1.x has
 
 _FEED = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
 _SHAPES = st.lists(st.integers(0, 5), max_size=4).map(tuple)

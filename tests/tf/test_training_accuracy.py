@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow]
+pytestmark = [pytest.mark.tf, pytest.mark.tf1, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from graphwq import ArgumentError, CallOrderError, InputError, WeightQuantizer
 
 from .training import Net, Trained, config, fed, tensorflow, train, variable
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.tf1]
 
 
 def _dense(resource: bool = False) -> Net:

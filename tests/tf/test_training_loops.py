@@ -14,7 +14,7 @@ from graphwq.tf1.strip import strip_wq_ops
 
 from .training import Net, config, fed, run_pb, tensorflow
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.tf1]
 
 
 def _pruned(shape: Any, resource: bool = False, name: str = "w") -> Any:

@@ -14,7 +14,7 @@ from graphwq.mnn import child, compress_params, model
 
 from .training import Net, Trained, config, fed, tensorflow, train, variable
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.tf1]
 
 
 def _net() -> Net:

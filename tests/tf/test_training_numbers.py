@@ -13,7 +13,7 @@ from graphwq.tf1.insert import fake_quant
 
 from .training import config, tensorflow
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.tf1]
 
 _BITS = range(2, 9)
 

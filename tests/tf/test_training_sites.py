@@ -10,7 +10,7 @@ import pytest
 
 from .training import BATCH, Net, check, fed, ids, kinds, tensorflow, train, variable
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.tf1]
 
 _CASES: Dict[str, Callable[[], Net]] = {}
 

@@ -16,7 +16,7 @@ from graphwq.tf1.strip import is_stripped, stripped_graph_def
 
 from .training import BATCH, Net, Trained, config, fed, ids, run_pb, tensorflow, train, variable
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.tf1]
 
 
 def _net() -> Net:

@@ -1,0 +1,163 @@
+"""Which widths each weight could have had, what each would cost, and which it got: plain data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Tuple
+
+from graphwq.errors import InputError
+from graphwq.quant.scheme import check_num_bits, whole
+from graphwq.rewrite.target import FLOAT_BITS, Target
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to store a weight.
+
+    Attributes:
+        num_bits: 2..8; None for float.
+        nbytes: in the file, scales and nodes included, shared tables not.
+        error: what it costs, see ``Mixture.cost``.
+    """
+
+    num_bits: Optional[int]
+    nbytes: int
+    error: float
+
+
+@dataclass(frozen=True)
+class MixedWeight:
+    """A weight whose width was chosen.
+
+    Attributes:
+        weight: its name.
+        values: how many it has.
+        choices: narrow to wide, float last.
+        chosen: the width that it got; None for float.
+    """
+
+    weight: str
+    values: int
+    choices: Tuple[Choice, ...]
+    chosen: Optional[int]
+
+    def to_json(self) -> Dict[str, Any]:
+        """The weight as JSON data."""
+        return {
+            "weight": self.weight,
+            "values": self.values,
+            "chosen": self.chosen,
+            "choices": [
+                {"num_bits": one.num_bits, "bytes": one.nbytes, "error": one.error}
+                for one in self.choices
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The cost table of a mixed plan and what was chosen by it.
+
+    Attributes:
+        target: what was asked for.
+        cost: what ``error`` is, one of ``COSTS``.
+        nbytes: of the whole file in the ``dequant`` form, as far as it is known before it is made.
+        uniform_bytes: the same with one width for all, for a target of whole bits; else None.
+        weights: those whose width was free to choose.
+    """
+
+    target: Target
+    cost: str
+    nbytes: int
+    uniform_bytes: Optional[int]
+    weights: Tuple[MixedWeight, ...]
+
+    @property
+    def average_bits(self) -> float:
+        """Bits per value on average; a weight that stays float counts as 32."""
+        total = sum(one.values for one in self.weights)
+        bits = sum(one.values * (one.chosen or FLOAT_BITS) for one in self.weights)
+        return bits / total if total else 0.0
+
+    @property
+    def error(self) -> float:
+        """The costs of what was chosen, together."""
+        return sum(
+            choice.error
+            for one in self.weights
+            for choice in one.choices
+            if choice.num_bits == one.chosen
+        )
+
+    def to_json(self) -> Dict[str, Any]:
+        """The mixture as JSON data; averages are there for readers."""
+        return {
+            "version": VERSION,
+            "target": self.target.to_json(),
+            "cost": self.cost,
+            "bytes": self.nbytes,
+            "uniform_bytes": self.uniform_bytes,
+            "average_bits": round(self.average_bits, 6),
+            "error": self.error,
+            "weights": [one.to_json() for one in self.weights],
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Mixture:
+        """The inverse of ``to_json``.
+
+        Raises:
+            InputError: damaged, or of a version that this graphwq does not know.
+            KeyError, TypeError, ValueError: damaged.
+        """
+        if data["version"] != VERSION:
+            raise InputError(
+                f"the plan has a mixture of version {data['version']!r}; this graphwq reads "
+                f"version {VERSION}"
+            )
+        uniform = data["uniform_bytes"]
+        cost = data["cost"]
+        if cost not in COSTS:
+            raise InputError(f"a damaged plan: costs of the kind {cost!r}")
+        return cls(
+            Target.from_json(data["target"]),
+            cost,
+            whole(data["bytes"]),
+            None if uniform is None else whole(uniform),
+            tuple(_weight(one) for one in data["weights"]),
+        )
+
+
+#: What the errors of a table are, relative to the signal.
+WEIGHTS = "weights"
+COSTS = {WEIGHTS: "squared error of the weight's values / their squares"}
+
+
+def _weight(data: Any) -> MixedWeight:
+    choices = tuple(
+        Choice(_bits(one["num_bits"]), whole(one["bytes"]), _error(one["error"]))
+        for one in data["choices"]
+    )
+    chosen = _bits(data["chosen"])
+    if chosen not in [one.num_bits for one in choices]:
+        raise InputError(f"a damaged plan: {data['weight']!r} has a width that is no choice")
+    if not isinstance(data["weight"], str):
+        raise InputError(f"a damaged plan: {data['weight']!r} is not a text")
+    return MixedWeight(data["weight"], whole(data["values"]), choices, chosen)
+
+
+def _bits(value: Any) -> Optional[int]:
+    if value is None:
+        return None
+    check_num_bits(value)
+    return int(value)
+
+
+def _error(value: Any) -> float:
+    number = float(value)
+    if not (math.isfinite(number) and number >= 0):
+        raise InputError(f"a damaged plan: an error of {value!r}")
+    return number
