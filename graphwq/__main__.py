@@ -1,10 +1,15 @@
-"""``python -m graphwq``."""
+"""``python -m graphwq``, and what the script ``graphwq`` calls."""
 
-if __name__ == "__main__":
+
+def start() -> int:
+    """Run a command; an interrupt while the modules are read is one too."""
     try:
         from graphwq.cli.main import entry
 
-        status = entry()
-    except KeyboardInterrupt:  # while the modules were read: nothing has begun
-        status = 130
-    raise SystemExit(status)
+        return entry()
+    except KeyboardInterrupt:  # nothing has begun, or all is done
+        return 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(start())

@@ -41,7 +41,7 @@ exit status: 0 fine, 1 findings, 2 bad input, 70 an error in graphwq itself"""
 
 INTERNAL_ERROR = 70
 INTERRUPTED = 130
-_NOT_WRITTEN = "a file that was being written is as it was"
+_NOT_WRITTEN = "every output is as it was, or complete"
 #: stdout is a file, and its disk is full or broken.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 

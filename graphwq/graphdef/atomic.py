@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
-import tempfile
 from pathlib import Path
-from typing import Iterable, Optional, Tuple
+from typing import Iterable, List, Optional
 
 from graphwq.errors import InputError
 from graphwq.graphdef.mapping import pieces
@@ -21,6 +21,9 @@ from graphwq.graphdef.wire import Buffer
 
 _MAX_SHOWN = 400
 _SUFFIX = ".graphwq-tmp"
+#: Characters of the output's name in that of its temporary file: at most 160 bytes of 255.
+_STEM = 40
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 
 
 def check_output(path: Path, inputs: Iterable[Path] = (), force: bool = False) -> None:
@@ -61,41 +64,52 @@ def write_atomically(path: Path, chunks: Iterable[Buffer], force: bool = False) 
             and no temporary file stays behind.
     """
     target = _resolved(path)
-    temporary: Optional[str] = None
+    temporary: List[str] = []  # its name is here before it is there: an interrupt comes any time
     try:
         _remove_abandoned(target.parent)
-        handle, temporary = _create(target)
+        handle = _create(target, temporary)
         with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), _mode(target))
             written = sum(_write(file, memoryview(chunk)) for chunk in chunks)
             file.flush()
             os.fsync(file.fileno())
             check_unchanged()
-            _move(temporary, target, path, force)
-            temporary = None
+            _move(temporary[0], target, path, force)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        if temporary is not None:
-            os.unlink(temporary)
+        for name in temporary:
+            _unlink(name)
     _sync_folder(target.parent)
     return written
 
 
-def _create(target: Path) -> Tuple[int, str]:
-    """A new temporary file beside ``target``, locked: its descriptor and name."""
+def _create(target: Path, temporary: List[str]) -> int:
+    """Make a new file beside ``target``, locked: its descriptor; the name goes to ``temporary``."""
     while True:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{target.name[:60]}.", suffix=_SUFFIX, dir=str(target.parent)
-        )
+        name = f".{target.name[:_STEM]}.{secrets.token_hex(8)}{_SUFFIX}"
+        temporary[:] = [str(target.parent / name)]
+        handle = os.open(temporary[0], _NEW, 0o600)
         if _lock(handle, wait=True) is not True or os.fstat(handle).st_nlink:
-            return handle, name
+            return handle
         os.close(handle)  # somebody took it for abandoned before it was locked
+
+
+def _unlink(name: str) -> None:
+    """Remove a temporary file that may be gone already; what stays is left to the next run."""
+    try:
+        os.unlink(name)
+    except OSError:
+        pass
 
 
 def _remove_abandoned(folder: Path) -> None:
     """Remove the temporary files of processes that were killed: nobody holds their lock."""
-    for name in os.listdir(str(folder)):
+    try:
+        names = os.listdir(str(folder))
+    except OSError:  # a folder may be writable and not readable
+        return
+    for name in names:
         if not (name.startswith(".") and name.endswith(_SUFFIX)):
             continue
         path = str(folder / name)
@@ -156,7 +170,7 @@ def _move(temporary: str, target: Path, named: Path, force: bool) -> None:
     except OSError:  # a file system without hard links
         os.replace(temporary, str(target))
         return
-    os.unlink(temporary)
+    _unlink(temporary)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -61,7 +61,7 @@ def stopped(
         else:
             time.sleep(random.uniform(0, scene.seconds * 1.1))
         there = bool(scene.temporaries())
-        os.kill(child.pid, number)
+        child.send_signal(number)  # nothing where it has ended already
         _, err = child.communicate(timeout=_WAIT)
         during += there
         states = scene.states()
@@ -298,7 +298,7 @@ def _in_terminal(scene: Scene, number: signal.Signals, delay: float) -> Tuple[in
         said += piece
         if not sent and b"quantizing" in said:
             time.sleep(delay)
-            os.kill(child.pid, number)
+            child.send_signal(number)
             sent = True
     os.close(parent)
     return child.wait(timeout=_WAIT), said.decode("utf-8", "replace"), sent
