@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from typing import Any, Callable, Sequence
 
 import numpy as np
@@ -101,13 +102,23 @@ def nested(depth: int) -> bytes:
     return behind(lambda b: b.matmul("y", "x", "w")) + call
 
 
-def zip_of(name: str, content: bytes, times: int = 1) -> bytes:
-    """A compressed archive of one entry; ``times`` as large as ``content``."""
+def zip_of(name: str, content: bytes) -> bytes:
+    """A compressed archive of one entry."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
-        with archive.open(name, "w", force_zip64=True) as entry:
-            for _ in range(times):
-                entry.write(content)
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    return out.getvalue()
+
+
+def zip_bomb(name: str, content: bytes, times: int) -> bytes:
+    """The same, the content so many times over; it is compressed once (the checksum is wrong)."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    piece = packer.compress(content) + packer.flush(zlib.Z_FULL_FLUSH)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", allowZip64=True) as archive:
+        archive.writestr(name, piece * times + packer.flush())
+        entry = archive.getinfo(name)
+        entry.compress_type, entry.file_size = zipfile.ZIP_DEFLATED, times * len(content)
     return out.getvalue()
 
 

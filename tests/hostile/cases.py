@@ -36,6 +36,7 @@ from hostile.build import (
     number,
     shape,
     used,
+    zip_bomb,
     zip_of,
 )
 
@@ -518,7 +519,7 @@ FEEDS: Dict[str, Case] = {
         "a pickle", lambda: zip_of("x.npy", npy("'|O'", "(1,)", b"cos\nsystem\n")), "pickle"
     ),
     "npz_bomb": _feeds(
-        "8 GB of zeros in 8 MB", lambda: zip_of("x.npy", bytes(1 << 24), 512), "would take"
+        "8 GB of zeros in 8 MB", lambda: zip_bomb("x.npy", bytes(1 << 24), 512), "would take"
     ),
     "npz_declares": _feeds(
         "a header of 4 GB and no data", lambda: zip_of("x.npy", _HUGE_NPY), "the file is damaged"
