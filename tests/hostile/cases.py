@@ -247,6 +247,18 @@ BOMBS: Dict[str, Case] = {
     "chain_of_identities": _graph(
         "a weight behind 100,000 Identities", lambda: chain(100_000), None
     ),
+    "chains_to_compare": Case(
+        "two such graphs in a diff",
+        ("diff", "g.pb", "new.pb", "--fail-on", "breaking"),
+        lambda: {"g.pb": chain(100_000), "new.pb": chain(99_999)},
+        None,
+    ),
+    "chains_to_verify": Case(
+        "two such graphs in a verification",
+        ("verify", "g.pb", "new.pb", "--static"),
+        lambda: {"g.pb": chain(100_000), "new.pb": chain(100_000)},
+        None,
+    ),
     "chain_of_functions": _graph(
         "5,000 functions, each calling the next", lambda: calls(5000), None
     ),
