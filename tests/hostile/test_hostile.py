@@ -11,8 +11,8 @@ from conftest import ROOT
 from hostile.cases import CASES, GROUPS
 from hostile.limits import limited
 
-#: Seconds of CPU for files of up to a megabyte, and for each megabyte more. Most need 0.3 s; a naive
-#: implementation needs minutes or runs out of memory.
+#: Seconds of CPU for files of up to a megabyte, and for each megabyte more. Most need 0.3 s; naive
+#: code needs minutes or runs out of memory.
 SECONDS, MORE = 2.0, 1.0
 PAGE = ROOT / "docs" / "hostile-files.md"
 
