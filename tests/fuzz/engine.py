@@ -49,7 +49,7 @@ def place_of(error: BaseException) -> str:
 class Session:
     """The counters of one run and what it finds."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, runs: int) -> None:
         from fuzz.targets import TARGETS
 
         self._name = name
@@ -60,6 +60,7 @@ class Session:
         if known.is_file():
             self._stats.update(json.loads(known.read_text()))
         self._stats.setdefault("seconds", 0.0)
+        self._last = self._stats["runs"] + runs
         self._began = time.monotonic() - self._stats["seconds"]
 
     def one(self, data: bytes) -> None:
@@ -77,7 +78,7 @@ class Session:
         if spent > SECONDS:
             self._found(data, f"slow-{int(spent)}", f"{spent:.1f} s of CPU")
         self._stats["runs"] += 1
-        if self._stats["runs"] % _EVERY == 0:
+        if self._stats["runs"] % _EVERY == 0 or self._stats["runs"] == self._last:
             self.save()
 
     def _found(self, data: bytes, place: str, trace: str) -> None:
@@ -123,7 +124,7 @@ def main(name: str, folder: Path, runs: int, seconds: int) -> None:
         started.update({title: REAL[name] + data for title, data in real.items()})
     for title, data in started.items():
         (folder / "queue" / f"seed-{title}").write_bytes(data)
-    session = Session(name, folder)
+    session = Session(name, folder, runs)
 
     def custom(data: bytes, max_size: int, seed: int) -> bytes:
         if seed % 6 == 0:
