@@ -7,7 +7,7 @@ BIN      := $(VENV)/bin
 JOBS     ?= 2
 PIP      := pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format types test-37 test-modern corpus corpus-mnn golden fixtures bench bench-mixed bench-regress bench-scaling fuzz clean
+.PHONY: demo test lint format types test-37 test-modern corpus corpus-mnn golden fixtures bench bench-mixed bench-regress bench-scaling fuzz fuzz-laws faults clean
 
 demo: $(VENV)/ready
 	@rm -rf out && mkdir -p out
@@ -76,7 +76,20 @@ bench-regress: $(VENV)/ready
 bench-scaling: $(VENV)/ready
 	$(BIN)/python benchmarks/scaling.py
 
-fuzz: $(VENV)/ready
+# Coverage-guided, more than a million runs, about an hour; make fuzz RUNS=1000 for so many a target.
+fuzz: .venv-fuzz/ready
+	cd tests && PYTHONPATH=..:. ../.venv-fuzz/bin/python -m fuzz.run $(if $(RUNS),--runs $(RUNS))
+
+.venv-fuzz/ready: setup.py
+	"$(MODERN)" -m venv --clear .venv-fuzz
+	.venv-fuzz/bin/$(PIP) -e ".[test]" atheris
+	@touch $@
+
+# Kills, signals, full disks, truncated inputs: minutes.
+faults: $(VENV)/ready
+	cd tests && PYTHONPATH=..:. ../$(BIN)/python -m faults.harness --table ../benchmarks/faults.md
+
+fuzz-laws: $(VENV)/ready
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q -n $(JOBS) tests/laws
 
 $(VENV)/ready: setup.py
@@ -92,4 +105,4 @@ $(VENV)/ready: setup.py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-modern out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-modern .venv-fuzz out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -89,5 +89,5 @@ setup(
         "mnn": MNN,
         "dev": TEST + DEV,
     },
-    entry_points={"console_scripts": ["graphwq = graphwq.cli.main:entry"]},
+    entry_points={"console_scripts": ["graphwq = graphwq.__main__:start"]},
 )

@@ -1,6 +1,15 @@
-"""``python -m graphwq``."""
+"""``python -m graphwq``, and what the script ``graphwq`` calls."""
 
-from graphwq.cli.main import entry
+
+def start() -> int:
+    """Run a command; an interrupt while the modules are read is one too."""
+    try:
+        from graphwq.cli.main import entry
+
+        return entry()
+    except KeyboardInterrupt:  # nothing has begun, or all is done
+        return 130
+
 
 if __name__ == "__main__":
-    raise SystemExit(entry())
+    raise SystemExit(start())

@@ -9,13 +9,15 @@ import stat
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
-from typing import Any, Iterator, List
+from types import FrameType
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
 from graphwq.errors import InputError
-from graphwq.graphdef import mapping
+from graphwq.graphdef import atomic, mapping
 from graphwq.graphdef.atomic import check_output, write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,9 +110,10 @@ def test_a_link_to_nothing_makes_the_file(tmp_path: Path) -> None:
     assert (tmp_path / "model.pb").read_bytes() == b"new"
 
 
-def test_a_name_as_long_as_names_can_be(tmp_path: Path) -> None:
+@pytest.mark.parametrize("letter", ["n", "\u4e2d", "\U0001d54e"])
+def test_a_name_as_long_as_names_can_be(tmp_path: Path, letter: str) -> None:
     """The temporary name is short even where the file's name leaves no room for a suffix."""
-    path = tmp_path / ("n" * 255)
+    path = tmp_path / (letter * (255 // len(letter.encode())))
     write_atomically(path, [b"new"])
     assert _names(tmp_path) == [path.name]
 
@@ -160,6 +163,55 @@ def test_a_failure_among_the_pieces(tmp_path: Path, error: BaseException, exists
     assert _names(tmp_path) == (["out.pb"] if exists else [])
     if exists:
         assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_an_interrupt_at_any_instant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    """Before every single instruction: the interrupt gets through, and one whole file is there."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    path = tmp_path / "out.pb"
+    complete = []
+    for instant in count(1):
+        if force:
+            path.write_bytes(b"old")
+        elif path.exists():
+            path.unlink()
+        if not _interrupted(instant, lambda: write_atomically(path, [b"ne", b"w"], force=force)):
+            break
+        left = _names(tmp_path)
+        assert left == ["out.pb"] or (left == [] and not force), instant
+        complete.append(path.exists() and path.read_bytes() == b"new")
+        assert complete[-1] or not force or path.read_bytes() == b"old", instant
+    assert len(complete) > 100
+    assert complete == sorted(complete)  # one instant divides the old from the new
+    assert {False, True} == set(complete)
+
+
+def _interrupted(instant: int, call: Callable[[], object]) -> bool:
+    """Call with Ctrl-C at the given instruction of atomic.py; False where it was done before."""
+    left = [instant]
+
+    def trace(frame: FrameType, event: str, _arg: object) -> Any:
+        if frame.f_code.co_filename != atomic.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
 
 
 @pytest.mark.parametrize("call", ["fsync", "fchmod", "replace"])

@@ -404,7 +404,7 @@ def test_interrupt_and_memory(graph: Path, capsys: Any, monkeypatch: pytest.Monk
     from graphwq.cli import inspect as command
 
     for error, status, said in (
-        (KeyboardInterrupt(), 130, "nothing was written"),
+        (KeyboardInterrupt(), 130, "is as it was"),
         (MemoryError(), 2, "not enough memory"),
     ):
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import os
 import sys
@@ -11,7 +12,9 @@ from importlib import import_module
 from typing import List, NoReturn, Optional, Sequence
 
 from graphwq import __version__
+from graphwq.cli import stopping
 from graphwq.errors import GraphWQError, InputError
+from graphwq.graphdef.watch import check_unchanged, survive
 from graphwq.text import one_line
 
 #: Command -> what it is for. The module graphwq.cli.NAME has ``configure`` and ``run``.
@@ -38,6 +41,9 @@ exit status: 0 fine, 1 findings, 2 bad input, 70 an error in graphwq itself"""
 
 INTERNAL_ERROR = 70
 INTERRUPTED = 130
+_NOT_WRITTEN = "every output is as it was, or complete"
+#: stdout is a file, and its disk is full or broken.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class Parser(argparse.ArgumentParser):
@@ -73,30 +79,60 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     named = next((item for item in arguments if item in COMMANDS), "")
     try:
-        options = build_parser(named).parse_args(arguments)
-        status: int = import_module(f"graphwq.cli.{options.command}").run(options)
-        sys.stdout.flush()
-        return status
+        with stopping.signals():
+            survive()
+            return _run(named, arguments)
     except GraphWQError as error:
         _complain(f"error: {error}")
         return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except stopping.Stopped as stop:
+        _complain(f"stopped by {stop.name}; {_NOT_WRITTEN}")
+        return stop.status
     except KeyboardInterrupt:
-        _complain("interrupted; nothing was written")
+        _complain(f"interrupted; {_NOT_WRITTEN}")
         return INTERRUPTED
     except MemoryError:
         _complain("error: not enough memory for this graph; run it on a larger machine")
         return GraphWQError.exit_code
+    except OSError as error:
+        if error.errno not in _FULL:
+            return _internal(error)
+        _drop_output()
+        _complain(f"error: cannot write to stdout: {error.strerror}; make room, or use -o")
+        return GraphWQError.exit_code
     except Exception as error:
-        if os.environ.get("GRAPHWQ_DEBUG"):
-            traceback.print_exc()
-        _complain(
-            f"internal error: {type(error).__name__}: {error} (a bug in graphwq; "
-            "set GRAPHWQ_DEBUG=1 for the traceback and report it)"
-        )
-        return INTERNAL_ERROR
+        return _internal(error)
+
+
+def _run(named: str, arguments: List[str]) -> int:
+    """Run a command; whatever goes wrong with a file that changes meanwhile is said to be that."""
+    try:
+        options = build_parser(named).parse_args(arguments)
+        status: int = import_module(f"graphwq.cli.{options.command}").run(options)
+        check_unchanged()
+        sys.stdout.flush()
+        return status
+    except Exception:
+        check_unchanged()
+        raise
+
+
+def _internal(error: Exception) -> int:
+    if os.environ.get("GRAPHWQ_DEBUG"):
+        traceback.print_exception(type(error), error, error.__traceback__)
+    _complain(
+        f"internal error: {type(error).__name__}: {error} (a bug in graphwq; "
+        "set GRAPHWQ_DEBUG=1 for the traceback and report it)"
+    )
+    return INTERNAL_ERROR
+
+
+def _drop_output() -> None:
+    """What is still buffered for stdout goes nowhere: Python would complain of it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def entry() -> int:
@@ -106,7 +142,9 @@ def entry() -> int:
     large graph again and again takes a tenth of the time.
     """
     gc.disable()
-    return main()
+    status = main()
+    stopping.leave()
+    return status
 
 
 def _complain(message: str) -> None:

@@ -32,6 +32,8 @@ from graphwq.survey.view import View, build
 
 #: The end of the name of a node that was set aside; no TensorFlow name has it.
 _GONE = " (removed)"
+#: A node with a longer name is another node where it is called otherwise.
+_LONGEST = 1000
 
 
 @dataclass(frozen=True)
@@ -135,10 +137,15 @@ def _names(old: Scope, matched: Mapping[str, str]) -> Dict[str, str]:
 
     A node that is gone and whose name now means another node is set aside.
     """
-    names = {before: after for before, after in matched.items() if before != after}
+    names = {
+        before: after
+        for before, after in matched.items()
+        if before != after and max(len(before), len(after)) <= _LONGEST
+    }
     taken = set(names.values())
     for node in old.nodes:
-        if node.name in taken and node.name not in matched:
+        kept = node.name in names or matched.get(node.name) == node.name
+        if node.name in taken and not kept:
             names[node.name] = f"{node.name}{_GONE}"
     return names
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, Collection, Dict, Mapping, Optional, Tuple
@@ -12,6 +11,7 @@ from graphwq.diff.compare import Comparison
 from graphwq.diff.patch import Patch, make_patch
 from graphwq.diff.signatures import Signatures
 from graphwq.errors import InputError
+from graphwq.graphdef import jsontext
 from graphwq.graphdef.graph import Graph
 
 FORMAT = "graphwq-diff"
@@ -158,8 +158,8 @@ def loads(text: str) -> Mapping[str, Any]:
         InputError: not JSON, not a diff, or of a version that this graphwq does not know.
     """
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        data = jsontext.loads(text)
+    except ValueError as error:
         raise InputError(f"not a diff: {error}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise InputError(

@@ -19,6 +19,8 @@ from graphwq.graphdef.wire import Buffer
 #: A changed field is spliced where at least so many of its bytes can be copied.
 _WORTH_A_SPLICE = 64
 _BLOCK = 1 << 20
+#: A patch copies no more than OLD so many times, and some bytes.
+_COPIES, _MORE = 2, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,11 @@ def apply(old: Graph, patch: Patch) -> Graph:
     """
     fields = _fields(renamed(old, patch.renames))
     parts: List[Buffer] = []
+    room = _COPIES * sum(map(len, fields)) + _MORE
     for step in patch.steps:
+        room -= _copied(step, fields)
+        if room < 0:
+            raise InputError("the patch copies the same parts again and again: it is damaged")
         if isinstance(step, Copy):
             if step.first + step.count > len(fields):
                 raise _misfit()
@@ -141,6 +147,12 @@ def apply(old: Graph, patch: Patch) -> Graph:
                 raise _misfit()
             parts += [source[: step.head], step.data, source[len(source) - step.tail :]]
     return Graph.parse(b"".join(parts))
+
+
+def _copied(step: Step, fields: List[Buffer]) -> int:
+    if isinstance(step, Copy):
+        return sum(map(len, fields[step.first : step.first + step.count])) + 1
+    return step.head + step.tail
 
 
 def _misfit() -> InputError:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Dict, List, Mapping, Tuple, Union
 
 from graphwq.diff.written import attr_fields
+from graphwq.errors import InputError
 from graphwq.graphdef.graph import MAIN, Function, Graph, Item, Library
 from graphwq.graphdef.newnode import preamble
 from graphwq.graphdef.node import Node
@@ -23,15 +24,22 @@ _KEY, _VALUE, _LIST, _LIST_STRING = 1, 2, 1, 2
 _RETURN = 4
 _COLOCATION = b"loc:@"
 _SMALL = 8192
+#: Renaming makes a graph larger by this at most; names that grow by no more are not looked at.
+_MAX_GROWTH, _ORDINARY = 128 << 20, 64
 
 #: Scope -> old name -> new name.
 Renames = Mapping[str, Mapping[str, str]]
 
 
 def renamed(graph: Graph, renames: Renames) -> Graph:
-    """The graph under other names: nodes, their inputs, colocations and a function's returns."""
+    """The graph under other names: nodes, their inputs, colocations and a function's returns.
+
+    Raises:
+        InputError: with these names the graph would be larger than any is.
+    """
     if not any(renames.values()):
         return graph
+    _check_growth(graph, renames)
     layout: List[Item] = []
     for item in graph.layout:
         if isinstance(item, Node):
@@ -41,6 +49,21 @@ def renamed(graph: Graph, renames: Renames) -> Graph:
         else:
             layout.append(item)
     return Graph(tuple(layout))
+
+
+def _check_growth(graph: Graph, renames: Renames) -> None:
+    """A name of a megabyte that takes the place of a short one in every input is a bomb."""
+    growth = 0
+    for scope in graph.scopes:
+        names = renames.get(scope.name, {})
+        if any(len(new) > len(old) + _ORDINARY for old, new in names.items()):
+            for node in scope.nodes:
+                growth += sum(len(_input(item, names)) - len(item) for item in node.inputs)
+    if growth > _MAX_GROWTH:
+        raise InputError(
+            f"under their new names the inputs of the nodes would take {growth} bytes more: that "
+            "is no real graph"
+        )
 
 
 def _library(library: Library, renames: Renames) -> Library:

@@ -1,19 +1,29 @@
-"""Writing a file so that it is either the old one or the complete new one, at any instant."""
+"""Writing a file so that it is either the old one or the complete new one, at any instant.
+
+The bytes go to a temporary file in the same folder, which is locked while its process lives. A
+process that is killed leaves its temporary file; the next that writes into the folder finds it
+unlocked and removes it.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
-import tempfile
 from pathlib import Path
-from typing import Iterable, Optional
+from typing import Iterable, List, Optional
 
 from graphwq.errors import InputError
 from graphwq.graphdef.mapping import pieces
+from graphwq.graphdef.watch import check_unchanged
 from graphwq.graphdef.wire import Buffer
 
 _MAX_SHOWN = 400
+_SUFFIX = ".graphwq-tmp"
+#: Characters of the output's name in that of its temporary file: at most 160 bytes of 255.
+_STEM = 40
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 
 
 def check_output(path: Path, inputs: Iterable[Path] = (), force: bool = False) -> None:
@@ -44,33 +54,91 @@ def check_output(path: Path, inputs: Iterable[Path] = (), force: bool = False) -
 def write_atomically(path: Path, chunks: Iterable[Buffer], force: bool = False) -> int:
     """Write ``chunks`` to ``path`` in one step and return the number of bytes.
 
-    The bytes go to a temporary file in the same folder, which is synced and then renamed. A link as
-    ``path`` is followed; the permissions of a replaced file are kept.
+    The bytes go to a temporary file in the same folder, which is synced and then renamed. A
+    symbolic link as ``path`` is followed, and the permissions of a replaced file are kept; another
+    name (hard link) of a replaced file keeps the old one.
 
     Raises:
-        InputError: the file exists and ``force`` is not set, or the system refuses (disk full,
-            folder not writable). The old file is left as it was and no temporary file stays behind.
+        InputError: the file exists and ``force`` is not set, the system refuses (disk full, folder
+            not writable), or a mapped input has changed meanwhile. The old file is left as it was
+            and no temporary file stays behind.
     """
     target = _resolved(path)
-    temporary: Optional[str] = None
+    temporary: List[str] = []  # its name is here before it is there: an interrupt comes any time
     try:
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{target.name[:60]}.", suffix=".graphwq-tmp", dir=str(target.parent)
-        )
+        _remove_abandoned(target.parent)
+        handle = _create(target, temporary)
         with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), _mode(target))
             written = sum(_write(file, memoryview(chunk)) for chunk in chunks)
             file.flush()
             os.fsync(file.fileno())
-        _move(temporary, target, path, force)
-        temporary = None
+            check_unchanged()
+            _move(temporary[0], target, path, force)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        if temporary is not None:
-            os.unlink(temporary)
+        for name in temporary:
+            _unlink(name)
     _sync_folder(target.parent)
     return written
+
+
+def _create(target: Path, temporary: List[str]) -> int:
+    """Make a new file beside ``target``, locked: its descriptor; the name goes to ``temporary``."""
+    while True:
+        name = f".{target.name[:_STEM]}.{secrets.token_hex(8)}{_SUFFIX}"
+        temporary[:] = [str(target.parent / name)]
+        handle = os.open(temporary[0], _NEW, 0o600)
+        if _lock(handle, wait=True) is not True or os.fstat(handle).st_nlink:
+            return handle
+        os.close(handle)  # somebody took it for abandoned before it was locked
+
+
+def _unlink(name: str) -> None:
+    """Remove a temporary file that may be gone already; what stays is left to the next run."""
+    try:
+        os.unlink(name)
+    except OSError:
+        pass
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed: nobody holds their lock."""
+    try:
+        names = os.listdir(str(folder))
+    except OSError:  # a folder may be writable and not readable
+        return
+    for name in names:
+        if not (name.startswith(".") and name.endswith(_SUFFIX)):
+            continue
+        path = str(folder / name)
+        try:
+            handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        except OSError:  # gone meanwhile, a link, or not ours
+            continue
+        try:
+            if _lock(handle, wait=False):
+                os.unlink(path)
+        except OSError:
+            pass
+        finally:
+            os.close(handle)
+
+
+def _lock(handle: int, wait: bool) -> Optional[bool]:
+    """Lock a file until it is closed: whether that went, None where files cannot be locked."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
 
 
 def _write(file, chunk: memoryview) -> int:  # type: ignore[no-untyped-def]
@@ -102,7 +170,7 @@ def _move(temporary: str, target: Path, named: Path, force: bool) -> None:
     except OSError:  # a file system without hard links
         os.replace(temporary, str(target))
         return
-    os.unlink(temporary)
+    _unlink(temporary)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -17,6 +17,7 @@ from graphwq.graphdef.bundle import read_bundle
 from graphwq.graphdef.checkpoint_v1 import read_v1
 from graphwq.graphdef.mapping import is_file, is_folder, read_file
 from graphwq.graphdef.pieces import StoredTensor
+from graphwq.graphdef.spelling import close
 from graphwq.graphdef.sstable import FOOTER, is_table
 
 #: A part of a V1 checkpoint; with question marks, TensorFlow's name for all of them.
@@ -131,15 +132,13 @@ def _parts(prefix: Path, complete: bool = True) -> List[Path]:
 
 
 def _missing(prefix: Path) -> str:
-    from difflib import get_close_matches
-
     if not is_folder(prefix.parent):
         return f"there is no checkpoint {prefix}: there is no folder {prefix.parent}"
     names = [item.name for item in prefix.parent.iterdir() if item.name.endswith(".index")]
     if prefix.name and list(prefix.parent.glob(_escaped(prefix.name) + ".data-*")):
         return f"{_beside(prefix, '.index')} is missing: the data of a checkpoint needs its index"
     known = [name[: -len(".index")] for name in names]
-    near = get_close_matches(prefix.name, known, 1) or known[:1]
+    near = close(prefix.name, known, 1) or known[:1]
     hint = f" (is {near[0]!r} meant?)" if near else ""
     return (
         f"there is no checkpoint {prefix}{hint}: give the prefix, like model.ckpt-100 for "

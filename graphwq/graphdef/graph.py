@@ -7,7 +7,7 @@ encodings included, because every field that is not edited is written back as th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, TypeVar, Union
 
 from graphwq.errors import InputError
 from graphwq.graphdef.later import Later
@@ -28,6 +28,8 @@ _LIBRARY_FUNCTION = 1
 _FUNCTION_SIGNATURE, _FUNCTION_NODE, _FUNCTION_RETURN = 1, 3, 4
 _SIGNATURE_NAME, _SIGNATURE_INPUT, _SIGNATURE_OUTPUT, _ARG_NAME = 1, 2, 3, 1
 _KEY, _VALUE = 1, 2
+
+_T = TypeVar("_T")
 
 #: The name of the main graph among the scopes.
 MAIN = ""
@@ -95,7 +97,18 @@ class Graph:
     @property
     def nodes(self) -> Tuple[Node, ...]:
         """The nodes of the main graph, in file order."""
+        return self._once("nodes", self._nodes)
+
+    def _nodes(self) -> Tuple[Node, ...]:
         return tuple(item for item in self.layout if isinstance(item, Node))
+
+    def _once(self, key: str, make: Callable[[], _T]) -> _T:
+        """What is made of the graph on first use and kept; a graph does not change."""
+        known = self.__dict__
+        if key + "()" not in known:
+            known[key + "()"] = make()
+        made: _T = known[key + "()"]
+        return made
 
     @property
     def functions(self) -> Tuple[Function, ...]:
@@ -116,12 +129,18 @@ class Graph:
     @property
     def scopes(self) -> Tuple[Scope, ...]:
         """The main graph, then every function body."""
+        return self._once("scopes", self._scopes)
+
+    def _scopes(self) -> Tuple[Scope, ...]:
         bodies = tuple(Scope(f.name, f.nodes, f.arguments, f.returns) for f in self.functions)
         return (Scope(MAIN, self.nodes), *bodies)
 
     @property
     def digest(self) -> str:
         """sha256 of the serialized graph, in hex."""
+        return self._once("digest", self._digest)
+
+    def _digest(self) -> str:
         import hashlib  # takes 3 ms, for plans alone
 
         state = hashlib.sha256()
@@ -133,6 +152,9 @@ class Graph:
     @property
     def nbytes(self) -> int:
         """Bytes of the serialized graph."""
+        return self._once("nbytes", self._nbytes)
+
+    def _nbytes(self) -> int:
         return sum(map(_nbytes, self.parts()))
 
     def chunks(self) -> Iterator[Buffer]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 from graphwq.errors import InputError
+from graphwq.graphdef.watch import watched
 from graphwq.graphdef.wire import Buffer
 
 #: Smaller files are read whole: a mapped file that another process truncates kills the reader.
@@ -37,7 +38,7 @@ def read_file(path: Path) -> memoryview:
             if size < MAP_FROM_BYTES:
                 data = memoryview(file.read())
             else:
-                data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                data = memoryview(watched(path, file.fileno()))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot read {path}: {reason}; check the path") from error

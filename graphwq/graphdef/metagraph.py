@@ -196,7 +196,8 @@ def _arguments(message: Message, number: int) -> List[Tuple[str, Argument]]:
 def _map(message: Message, number: int, what: str) -> List[Tuple[str, memoryview]]:
     """The entries of a map field, by key: protobuf writes them in no order."""
     entries = message.messages(number)
-    return sorted((entry.text(_KEY, what), entry.buffer(_VALUE)) for entry in entries)
+    found = [(entry.text(_KEY, what), entry.buffer(_VALUE)) for entry in entries]
+    return sorted(found, key=lambda item: item[0])  # of one key twice the last counts
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Dict, FrozenSet, Iterable, List, Mapping, Sequence, Set, Tupl
 
 from graphwq.errors import InputError
 from graphwq.graphdef.node import CONTROL, Node, TensorRef
+from graphwq.graphdef.spelling import close
 from graphwq.graphdef.variable import is_writer
 
 #: Inputs of a graph.
@@ -38,9 +39,7 @@ def output_nodes(nodes: Mapping[str, Node], outputs: Sequence[str]) -> Tuple[str
     for output in outputs:
         name = TensorRef.parse(output.strip()).node
         if name not in nodes:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, list(nodes), 3)
+            near = close(name, list(nodes), 3)
             hint = f" (is {' or '.join(repr(item) for item in near)} meant?)" if near else ""
             raise InputError(f"there is no node {name!r} for the output {output!r}{hint}")
         found[name] = None

@@ -16,6 +16,7 @@ from graphwq.graphdef.checkpoint import Checkpoint
 from graphwq.graphdef.message import Message
 from graphwq.graphdef.node import Node, TensorRef
 from graphwq.graphdef.pieces import Region, StoredTensor, resolved
+from graphwq.graphdef.spelling import close
 from graphwq.graphdef.variable import shared_name
 
 #: op -> data input with the names of the tensors, data input with their slices (or none).
@@ -179,10 +180,8 @@ class Restorer:
         return self._objects
 
     def _missing(self, variable: Node) -> str:
-        from difflib import get_close_matches
-
         tried = [key for key, _ in self._keys(variable)]
-        near = get_close_matches(tried[0], list(self._checkpoint.tensors), 1, 0.5)
+        near = close(tried[0], list(self._checkpoint.tensors), 1, 0.5)
         hint = f" (the nearest there is {near[0]!r})" if near else ""
         key = f" (as {tried[0]!r})" if tried[0] != variable.name else ""
         return (

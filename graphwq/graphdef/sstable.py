@@ -20,8 +20,8 @@ from graphwq.graphdef.wire import WireError, read_varint
 MAGIC = bytes.fromhex("57fb808b247547db")
 FOOTER, _TRAILER = 48, 5
 _PLAIN, _SNAPPY = 0, 1
-#: A table of more entries than this is no checkpoint's index.
-_MAX_ENTRIES = 5_000_000
+#: A table of more entries than this and one for each so many bytes is no checkpoint.
+_FEW_ENTRIES, _ENTRY_BYTES = 1000, 4
 #: Keys hold the name of a tensor and its slice.
 _MAX_KEY = 1 << 20
 #: All keys of a table together (an entry of three bytes can repeat a long key).
@@ -96,15 +96,20 @@ def _entries(data: memoryview, check: bool) -> Iterator[Entry]:
     place, _ = _handle(footer, position)
     index = _block(data, *place)
     index.check()
-    count = keys = 0
+    most = _FEW_ENTRIES + len(data) // _ENTRY_BYTES
+    count = keys = end = 0
     for _, value in _block_entries(index.content):
-        block = _block(data, *_handle(value, 0)[0])
+        offset, size = _handle(value, 0)[0]
+        if offset < end:
+            raise InputError("two blocks of the table overlap: the file is damaged")
+        end = offset + size
+        block = _block(data, offset, size)
         if check or block.compressed:
             block.check()
         for key, content in _block_entries(block.content):
             count += 1
             keys += len(key)
-            if count > _MAX_ENTRIES or keys > _MAX_KEYS:
+            if count > most or keys > _MAX_KEYS:
                 raise InputError("the table has more entries than any checkpoint: it is damaged")
             yield Entry(key, content, block)
 

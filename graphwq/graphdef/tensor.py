@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from operator import mul
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -33,8 +33,10 @@ _DTYPE, _SHAPE, _VERSION, _CONTENT = 1, 2, 3, 4
 _SHAPE_DIM, _SHAPE_UNKNOWN_RANK, _DIM_SIZE = 2, 3, 1
 #: No machine holds a larger constant; nor does TensorFlow read one.
 _MAX_BYTES = 1 << 40
-#: A list of a few values that stands for more elements than this is no real constant.
-_MAX_EXPANSION = 1 << 28
+#: A list of a few values that stands for more bytes than this is a bomb and no constant...
+_MAX_EXPANSION = 64 << 20
+#: ...unless it is longer than one in so many of them.
+_MAX_RATIO = 64
 #: numpy 1 has no room for more axes (numpy 2 has, but the same file must read the same).
 _MAX_RANK = 32
 
@@ -117,8 +119,8 @@ class Tensor:
             raise InputError(f"a tensor of {dtypes.dtype_name(self.dtype)} cannot be read")
         try:
             if self.dtype == dtypes.DT_STRING:
-                return self._strings()
-            if self.content is not None:
+                array = self._strings()
+            elif self.content is not None:
                 array = np.frombuffer(self.content, dtypes.NUMPY[self.dtype]).reshape(self.shape)
             else:
                 array = self._from_list()
@@ -130,7 +132,10 @@ class Tensor:
         return array
 
     def _from_list(self) -> np.ndarray:
-        values = np.asarray(self._listed(), self._list_type())
+        values = self._packed()
+        if values is None:
+            listed = self._listed()
+            values = np.fromiter(listed, self._list_type(), len(listed))
         target = dtypes.NUMPY[self.dtype]
         if self.dtype in (dtypes.DT_HALF, dtypes.DT_BFLOAT16):
             values = values.astype(np.uint16).view(target)
@@ -150,12 +155,12 @@ class Tensor:
         last = values[-1:] if values.size else np.zeros(1, target)
         if values.size <= 1:
             return np.broadcast_to(last.reshape(()), self.shape).view()
-        self._check_expansion(values.size)
+        self._check_expansion(values.size, target.itemsize)
         filled = np.concatenate([values, np.broadcast_to(last, (self.size - values.size,))])
         return filled.reshape(self.shape)
 
-    def _check_expansion(self, listed: int) -> None:
-        if self.size > max(_MAX_EXPANSION, listed):
+    def _check_expansion(self, listed: int, itemsize: int) -> None:
+        if self.size * itemsize > max(_MAX_EXPANSION, _MAX_RATIO * listed * itemsize):
             raise InputError(
                 f"a tensor of shape {list(self.shape)} lists {listed} values for {self.size} "
                 "elements: too many to fill in"
@@ -171,19 +176,29 @@ class Tensor:
         }
         return np.dtype(listed.get(self.dtype, np.int64))
 
-    def _listed(self) -> list:
-        return list(getattr(_parsed(self.raw), _LISTS[self.dtype][1]))
+    def _packed(self) -> Optional[np.ndarray]:
+        """A list that stands in the file as the bytes of an array, without a copy; else None."""
+        wanted, kind = _LISTS[self.dtype][0], self._list_type()
+        if kind.kind != "f":
+            return None
+        found = [field for field in fields(self.raw) if field[0] == wanted]
+        if len(found) != 1 or found[0][1] != LENGTH_DELIMITED:
+            return None
+        data = self.raw[found[0][3] : found[0][4]]
+        return None if len(data) % kind.itemsize else np.frombuffer(data, kind)
+
+    def _listed(self) -> Sequence[Any]:
+        values: Sequence[Any] = getattr(_parsed(self.raw), _LISTS[self.dtype][1])
+        return values
 
     def _strings(self) -> np.ndarray:
         values = self._listed()
         if len(values) > max(self.size, 0):
             raise InputError(f"a string tensor of {self.size} elements lists {len(values)}")
-        self._check_expansion(len(values))
+        self._check_expansion(len(values), np.dtype(object).itemsize)
         array = np.empty(self.size, object)
-        array[:] = b""
+        array[:] = values[-1] if values else b""
         array[: len(values)] = values
-        if values:
-            array[len(values) :] = values[-1]
         return array.reshape(self.shape)
 
 

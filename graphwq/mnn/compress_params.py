@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from graphwq.errors import InputError
+from graphwq.graphdef import jsontext
 from graphwq.graphdef.mapping import read_file
 from graphwq.graphdef.wire import (
     LENGTH_DELIMITED,
@@ -274,8 +275,8 @@ def _append_json(data: bytes, records: Sequence[Record]) -> bytes:
 
 def _loads(data: bytes) -> Dict[str, Any]:
     try:
-        found = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        found = jsontext.loads(data.decode("utf-8"))
+    except ValueError as error:
         raise _DamagedError(str(error)) from error
     if not isinstance(found, dict) or not isinstance(found.get("version"), str):
         raise _DamagedError("it has no version")

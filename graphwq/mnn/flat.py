@@ -14,9 +14,33 @@ import numpy as np
 
 from graphwq.errors import InputError
 
+#: A file is read no more often than this, and some bytes more where it is tiny.
+_READS, _MORE = 16, 1 << 16
+
 
 class FlatError(InputError):
     """The bytes are not a FlatBuffer of the expected form."""
+
+
+class Budget:
+    """How many bytes of vectors and texts may still be read of one file.
+
+    Offsets may lead to the same bytes again and again, so that a small file could stand for any
+    amount of data.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        self._left = _READS * nbytes + _MORE
+
+    def spend(self, nbytes: int) -> None:
+        """Count bytes that are read.
+
+        Raises:
+            FlatError: there is nothing left.
+        """
+        self._left -= nbytes
+        if self._left < 0:
+            raise FlatError("the same bytes are used again and again: the file is damaged")
 
 
 @dataclass(frozen=True)
@@ -25,6 +49,7 @@ class Table:
 
     buffer: memoryview
     position: int
+    budget: Budget
 
     def integer(self, field: int, form: str = "<i", default: int = 0) -> int:
         """A scalar field in the given ``struct`` form; ``default`` where the table leaves it out.
@@ -38,21 +63,25 @@ class Table:
     def table(self, field: int) -> Optional[Table]:
         """A table field, or None."""
         place = self._place(field)
-        return None if place is None else Table(self.buffer, _follow(self.buffer, place))
+        return (
+            None if place is None else Table(self.buffer, _follow(self.buffer, place), self.budget)
+        )
 
     def text(self, field: int) -> str:
         """A string field; "" where the table leaves it out."""
         place = self._place(field)
-        return "" if place is None else _text(self.buffer, _follow(self.buffer, place))
+        return "" if place is None else _text(self, _follow(self.buffer, place))
 
     def texts(self, field: int) -> Tuple[str, ...]:
         """A vector of strings."""
-        return tuple(_text(self.buffer, _follow(self.buffer, place)) for place in self._each(field))
+        return tuple(_text(self, _follow(self.buffer, place)) for place in self._each(field))
 
     def tables(self, field: int) -> Tuple[Table, ...]:
         """A vector of tables."""
         places = self._each(field)
-        return tuple(Table(self.buffer, _follow(self.buffer, place)) for place in places)
+        return tuple(
+            Table(self.buffer, _follow(self.buffer, place), self.budget) for place in places
+        )
 
     def vector(self, field: int, dtype: str) -> np.ndarray:
         """A vector of scalars as a read-only array that shares the file's memory."""
@@ -60,14 +89,14 @@ class Table:
         item = np.dtype(dtype)
         if place is None:
             return np.empty(0, item)
-        begin, count = _vector(self.buffer, _follow(self.buffer, place), item.itemsize)
+        begin, count = _vector(self, _follow(self.buffer, place), item.itemsize)
         return np.frombuffer(self.buffer, item, count, begin)
 
     def _each(self, field: int) -> Tuple[int, ...]:
         place = self._place(field)
         if place is None:
             return ()
-        begin, count = _vector(self.buffer, _follow(self.buffer, place), 4)
+        begin, count = _vector(self, _follow(self.buffer, place), 4)
         return tuple(range(begin, begin + 4 * count, 4))
 
     def _place(self, field: int) -> Optional[int]:
@@ -86,7 +115,7 @@ def root(buffer: memoryview) -> Table:
     Raises:
         FlatError: too short, or the root lies outside.
     """
-    return Table(buffer, _follow(buffer, 0))
+    return Table(buffer, _follow(buffer, 0), Budget(len(buffer)))
 
 
 def _unpack(buffer: memoryview, place: int, form: str) -> int:
@@ -102,15 +131,18 @@ def _follow(buffer: memoryview, place: int) -> int:
     return target
 
 
-def _vector(buffer: memoryview, place: int, item: int) -> Tuple[int, int]:
+def _vector(table: Table, place: int, item: int) -> Tuple[int, int]:
+    buffer = table.buffer
     count = _unpack(buffer, place, "<I")
     if place + 4 + count * item > len(buffer):
         raise FlatError(f"a vector of {count} elements at byte {place} runs past {len(buffer)}")
+    table.budget.spend(count * item)
     return place + 4, count
 
 
-def _text(buffer: memoryview, place: int) -> str:
-    begin, count = _vector(buffer, place, 1)
+def _text(table: Table, place: int) -> str:
+    buffer = table.buffer
+    begin, count = _vector(table, place, 1)
     try:
         return str(buffer[begin : begin + count], "utf-8")
     except UnicodeDecodeError as error:

@@ -120,9 +120,15 @@ class Folding:
         self._view = view
         self._operands = operands
         self._known: Dict[str, bool] = {}
+        self._removed: Dict[str, bool] = {}
 
     def removes(self, node: Node) -> bool:
         """Whether an op with a weight is computed away."""
+        if node.name not in self._removed:
+            self._removed[node.name] = self._removes(node)
+        return self._removed[node.name]
+
+    def _removes(self, node: Node) -> bool:
         uses = self._view.uses(node.name)
         if node.op != "MatMul" and all(use.slot == CONTROL for use in uses):
             return False

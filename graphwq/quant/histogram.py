@@ -35,8 +35,15 @@ class Histogram:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Histogram:
-        """The inverse of ``to_json``."""
-        return cls(data["low"], data["high"], tuple(data["before"]), tuple(data["after"]))
+        """The inverse of ``to_json``.
+
+        Raises:
+            ValueError: there are no bins, or not as many on both sides.
+        """
+        before, after = tuple(data["before"]), tuple(data["after"])
+        if not before or len(before) != len(after):
+            raise ValueError(f"histograms of {len(before)} and {len(after)} bins")
+        return cls(data["low"], data["high"], before, after)
 
 
 def histogram(before: np.ndarray, after: np.ndarray, bins: int = BINS) -> Histogram:

@@ -38,8 +38,15 @@ class WeightError:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> WeightError:
-        """The inverse of ``to_json``; keys of other things are passed over."""
-        return cls(data["sum_squares"], data["sum_squared_errors"], data["max_abs_error"])
+        """The inverse of ``to_json``; keys of other things are passed over.
+
+        Raises:
+            ValueError: a sum of squares is negative.
+        """
+        sums = (data["sum_squares"], data["sum_squared_errors"])
+        if min(sums) < 0:
+            raise ValueError(f"sums of squares are {sums}")
+        return cls(*sums, data["max_abs_error"])
 
 
 def sqnr_db(sum_squares: float, sum_squared_errors: float) -> float:
@@ -51,4 +58,5 @@ def sqnr_db(sum_squares: float, sum_squared_errors: float) -> float:
         return math.inf
     if sum_squares == 0.0:
         return -math.inf
-    return 10.0 * math.log10(sum_squares / sum_squared_errors)
+    ratio = sum_squares / sum_squared_errors
+    return 10.0 * math.log10(ratio) if ratio else -math.inf

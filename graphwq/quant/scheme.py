@@ -130,7 +130,7 @@ class QuantizedTensor:
 
 def group_index(size: int, group_size: int) -> np.ndarray:
     """For each index of an axis of ``size`` the number of its group, int32."""
-    return (np.arange(size, dtype=np.int64) // group_size).astype(np.int32)
+    return (np.arange(size, dtype=np.int64) // min(group_size, max(size, 1))).astype(np.int32)
 
 
 def whole(value: Any) -> int:

@@ -121,8 +121,9 @@ def _product(view: ScopeView, node: Node, root: Node) -> Optional[StoredWeight]:
     if codes is None or scale is None or scale.dtype != np.float32 or not codes.size:
         return None
     gathered = view.nodes[scale_name].op in ("Gather", "GatherV2")
-    if scale.size >= codes.size > 1 and codes.min() >= 0 and not gathered:
-        return None  # a mask over a weight; nobody gathers the weight then
+    may_be_mask = scale.size >= codes.size > 1 and codes.min() >= 0 and not gathered
+    if may_be_mask and scale.min() <= 0:
+        return None  # a mask over a weight (scales are positive; nobody gathers the weight then)
     if scale.ndim < codes.ndim:
         scale = scale.reshape((1,) * (codes.ndim - scale.ndim) + scale.shape)
     scales = _constants(view, scale_name) or ()
@@ -179,8 +180,11 @@ def _fake_quantized(view: ScopeView, node: Node) -> Optional[StoredWeight]:
         return None
     step = top / np.float32(max_code(attr_of_int(fake, "num_bits", 8)))
     scales = np.broadcast_to(step, inner.shape)
-    values = evaluate(view, node.name, {fake.name: inner})
-    scale = evaluate(view, node.name, {fake.name: scales})
+    last = node.name  # before a final Cast to half, in which the scale would be rounded
+    if node.op == "Cast":
+        last = TensorRef.parse(node.data_inputs[0]).node
+    values = evaluate(view, last, {fake.name: inner})
+    scale = evaluate(view, last, {fake.name: scales})
     if values is None or scale is None or not (scale > 0).all():
         return None
     codes = values.astype(np.float32) / scale.astype(np.float32)
@@ -206,6 +210,8 @@ def _joined(view: ScopeView, node: Node, root: Node) -> Optional[StoredWeight]:
     (Weights that the model itself joins are used by nothing else.)
     """
     pieces = []
+    if len(set(root.data_inputs)) < len(root.data_inputs):
+        return None
     for name in root.data_inputs[:-1]:
         piece = view.nodes.get(TensorRef.parse(name).node)
         if piece is None or piece.op == "ConcatV2":

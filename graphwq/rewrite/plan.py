@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple, Union
 
 from graphwq.errors import InputError
+from graphwq.graphdef import jsontext
 from graphwq.quant.scheme import (
     QuantScheme,
     granularity_from_json,
@@ -187,8 +188,8 @@ class Plan:
             InputError: not JSON, not a plan, or of a version that this graphwq does not know.
         """
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            data = jsontext.loads(text)
+        except ValueError as error:
             raise InputError(f"not a plan: {error}") from error
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise InputError(f'not a plan: "format" must be "{FORMAT}"; make one with graphwq plan')

@@ -8,6 +8,7 @@ from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
 
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
+from graphwq.graphdef.spelling import close
 from graphwq.quant.scheme import (
     ABSMAX,
     FLOAT32_BITS,
@@ -207,9 +208,7 @@ def _why(pattern: str, survey: Survey, weights: Sequence[str]) -> str:
     for skip in survey.skips:
         if fnmatchcase(skip.node, pattern):
             return f" ({skip.node} is skipped: {skip.reason})"
-    from difflib import get_close_matches
-
-    near = get_close_matches(pattern, weights, 1)
+    near = close(pattern, weights, 1)
     return f" (is {near[0]!r} meant?)" if near else ""
 
 

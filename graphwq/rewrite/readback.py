@@ -30,6 +30,8 @@ from graphwq.survey.evaluate import evaluate
 from graphwq.survey.sites import WeightSite
 from graphwq.survey.view import ScopeView, View
 
+#: A constant of more elements than these and so many for each byte of it repeats one value.
+_FEW_ELEMENTS, _EXPANSION = 1 << 20, 4
 _MAX_DEPTH = 64
 
 
@@ -63,7 +65,7 @@ def read_back(
     """
     scope = candidate.scopes.get(site.scope)
     node = None if scope is None else scope.nodes.get(site.node)
-    if scope is None or node is None:
+    if scope is None or node is None or _is_bomb(site):
         return None
     if item is not None and (item.storage == BAKE) != (node.op == "Const"):
         return None
@@ -79,6 +81,11 @@ def read_back(
     if item is not None and item.storage != stored.storage:
         return None
     return _stored(reference, candidate, site, item, stored)
+
+
+def _is_bomb(site: WeightSite) -> bool:
+    """Whether the few bytes of a constant stand for a large weight (it is never quantized)."""
+    return site.size > max(_EXPANSION * site.nbytes, _FEW_ELEMENTS)
 
 
 def _stored(

@@ -22,6 +22,8 @@ from graphwq.survey.view import ScopeView
 #: besides) are refused: a tiny file can declare more than any memory holds.
 _ELEMENTS_PER_BYTE = 64
 _FREE_ELEMENTS = 1 << 20
+#: The most that a FakeQuant op has (tensorflow/core/ops/array_ops.cc).
+_FAKE_QUANT_BITS = 16
 
 Inputs = List[np.ndarray]
 
@@ -29,10 +31,13 @@ Inputs = List[np.ndarray]
 def _fake_quant(node: Node, inputs: Inputs) -> np.ndarray:
     """tensorflow/core/kernels/fake_quant_ops_functor.h, in float32."""
     value, low, high = inputs
+    num_bits = attr_of_int(node, "num_bits", 8)
+    if not 2 <= num_bits <= _FAKE_QUANT_BITS:
+        raise InputError(f"node {node.name!r} has num_bits {num_bits}: 2..16 is possible")
     if not low.any() and not high.any():
         return np.zeros_like(value)
     first = np.float32(1 if attr_of_bool(node, "narrow_range") else 0)
-    last = np.float32((1 << attr_of_int(node, "num_bits", 8)) - 1)
+    last = np.float32((1 << num_bits) - 1)
     scale = (high - low) / (last - first)
     zero = np.clip(first - low / scale, first, last)
     zero = np.floor(zero + np.float32(0.5)).astype(np.float32)  # std::round of numbers >= 0

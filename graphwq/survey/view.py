@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Tu
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph, Scope
 from graphwq.graphdef.node import CONTROL, Node, TensorRef, producer
+from graphwq.graphdef.spelling import close
 from graphwq.graphdef.tensor import Tensor
 from graphwq.survey.sites import WeightSite, qualified
 
@@ -154,9 +155,7 @@ class View:
         """
         for name, view in self.scopes.items():
             for node, missing in view.dangling:
-                from difflib import get_close_matches
-
-                near = get_close_matches(TensorRef.parse(missing).node, view.nodes, 1)
+                near = close(TensorRef.parse(missing).node, view.nodes, 1)
                 hint = f" (is {near[0]!r} meant?)" if near else ""
                 raise InputError(
                     f"node {qualified(name, node)!r} has input {missing!r}, but no such node "
@@ -227,8 +226,14 @@ def build(graph: Graph) -> View:
 
 def _build_scope(scope: Scope) -> ScopeView:
     nodes: Dict[str, Node] = {}
+    arguments = set(scope.arguments)
+    if len(arguments) < len(scope.arguments):
+        raise InputError(
+            f"two arguments of the function {scope.name!r} have one name: the graph is broken, "
+            "export it again"
+        )
     for node in scope.nodes:
-        if node.name in nodes or node.name in scope.arguments:
+        if node.name in nodes or node.name in arguments:
             raise InputError(
                 f"two nodes are named {qualified(scope.name, node.name)!r}: the graph is broken "
                 "(was it made by joining two graphs?), export it again"

@@ -51,7 +51,13 @@ class Accuracy:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Accuracy:
-        """The inverse of ``to_json``."""
+        """The inverse of ``to_json``.
+
+        Raises:
+            ValueError: no sample was counted.
+        """
+        if not data["samples"]:
+            raise ValueError("an accuracy of no samples")
         return cls(
             data["output"], data["samples"], data["reference_right"], data["candidate_right"]
         )

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
@@ -24,6 +23,7 @@ import numpy as np
 
 from graphwq.errors import InputError
 from graphwq.graphdef.dtypes import dtype_name
+from graphwq.graphdef.spelling import close
 from graphwq.survey.view import ScopeView
 from graphwq.verify.interface import Placeholder, missing_placeholders, tensor_name
 from graphwq.verify.npz import read_npz
@@ -174,8 +174,8 @@ def _named(
     for key, array in arrays.items():
         node = key.partition(":")[0]
         if node not in view.nodes:
-            near = get_close_matches(node, sorted(inputs), _SUGGESTIONS, 0.5)
-            near = near or get_close_matches(node, view.nodes, _SUGGESTIONS)
+            near = close(node, sorted(inputs), _SUGGESTIONS, 0.5)
+            near = near or close(node, view.nodes, _SUGGESTIONS)
             hint = f"; is {' or '.join(repr(item + ':0') for item in near)} meant?" if near else ""
             raise InputError(f"the graph has no tensor {key!r:.300} to feed{hint}")
         name = tensor_name(view, key)

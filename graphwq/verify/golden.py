@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from graphwq.errors import InputError
+from graphwq.graphdef import jsontext
 from graphwq.verify.feeds import FILE, SYNTHETIC, Feeds, Sample
 from graphwq.verify.npz import read_npz, write_npz
 from graphwq.verify.outputs import (
@@ -161,8 +162,13 @@ def load_golden(path: Union[str, Path]) -> Golden:
 def _meta(arrays: Mapping[str, np.ndarray], path: Union[str, Path]) -> Dict[str, Any]:
     found = arrays.get("meta")
     try:
-        data = json.loads(found.astype(np.uint8).tobytes()) if found is not None else None
-    except (ValueError, RecursionError, TypeError):
+        text = (
+            "null"
+            if found is None
+            else found.astype(np.uint8).tobytes().decode("utf-8", "surrogatepass")
+        )
+        data = jsontext.loads(text)
+    except (ValueError, TypeError):
         data = None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise InputError(f"{path} is not golden data: make it with graphwq verify --save-golden")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import AbstractSet, Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from graphwq.errors import InputError
 from graphwq.graphdef.dtypes import dtype_name
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.node import CONTROL, Node, TensorRef, attr_of_type
+from graphwq.graphdef.spelling import close
 from graphwq.graphdef.tensor import parse_shape
 from graphwq.graphdef.wire import LENGTH_DELIMITED, VARINT, fields, read_varint
 from graphwq.survey.view import ScopeView, View, build
@@ -210,7 +210,7 @@ def tensor_name(view: ScopeView, name: str, what: str = "tensor") -> str:
     if colon and not (port.isascii() and port.isdigit()):
         raise InputError(f"{name!r} is no name of a tensor: write node:0")
     if node not in view.nodes:
-        near = get_close_matches(node, view.nodes, _SUGGESTIONS)
+        near = close(node, view.nodes, _SUGGESTIONS)
         hint = f"; is {' or '.join(repr(item) for item in near)} meant?" if near else ""
         raise InputError(f"the graph has no {what} {name!r}{hint}")
     return f"{node}:{int(port or 0)}"

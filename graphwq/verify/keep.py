@@ -72,12 +72,19 @@ class KeepResult:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> KeepResult:
-        """The inverse of ``to_json``."""
+        """The inverse of ``to_json``.
+
+        Raises:
+            ValueError: a sum of squares is negative.
+        """
+        sums = (data["sum_squares"], data["sum_squared_errors"])
+        if min(sums) < 0:
+            raise ValueError(f"sums of squares are {sums}")
         return cls(
             tuple(data["weights"]),
             data["at"],
             data["min_sqnr"],
-            (data["sum_squares"], data["sum_squared_errors"]),
+            sums,
             data["reached"],
             data["evaluations"],
         )

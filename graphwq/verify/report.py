@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, TypeVar
 
 from graphwq.errors import InputError
+from graphwq.graphdef import jsontext
 from graphwq.graphdef.graph import Graph
 from graphwq.verify.accuracy import Accuracy
+from graphwq.verify.checked import check
 from graphwq.verify.layers import LayersResult
 from graphwq.verify.outputs import OutputsResult
 from graphwq.verify.problem import Problem
@@ -146,7 +148,7 @@ class Report:
                 f"{SCHEMA_VERSION}"
             )
         try:
-            return cls(
+            made = cls(
                 _part(data["reference"], GraphInfo.from_json),
                 GraphInfo.from_json(data["candidate"]),
                 data["exact"],
@@ -158,6 +160,8 @@ class Report:
                 _part(data["accuracy"], Accuracy.from_json),
                 tuple(data["notes"]),
             )
+            check(made)
+            return made
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"a damaged report: {type(error).__name__} {error}") from error
 
@@ -169,8 +173,8 @@ class Report:
             InputError: not JSON, or not a report.
         """
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            data = jsontext.loads(text)
+        except ValueError as error:
             raise InputError(f"not a report: {error}") from error
         return cls.from_json(data)
 

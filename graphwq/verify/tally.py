@@ -113,8 +113,10 @@ class Difference:
         """
         try:
             values = {item.name: data[item.name] for item in fields(cls)}
+            if min(value for name, value in values.items() if "sum_squ" in name) < 0:
+                raise ValueError("a sum of squares is negative")
             return cls(**{**values, "shape": tuple(values["shape"])})
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not the difference of an output: {data!r:.200}") from error
 
 

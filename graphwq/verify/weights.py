@@ -86,7 +86,13 @@ class WeightCheck:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> WeightCheck:
-        """The inverse of ``to_json``."""
+        """The inverse of ``to_json``.
+
+        Raises:
+            ValueError: a weight without elements.
+        """
+        if not data["elements"]:
+            raise ValueError(f"{data['weight']!r:.100} has no elements")
         shown = data["histogram"]
         return cls(
             data["weight"],

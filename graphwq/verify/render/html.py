@@ -84,7 +84,7 @@ def _tiles(report: Report) -> Iterator[Tuple[str, str]]:
 
 
 def _weights(weights: Sequence[WeightCheck]) -> List[Dict[str, Any]]:
-    largest = max((item.bytes_before for item in weights), default=1)
+    largest = max((item.bytes_before for item in weights), default=1) or 1
     return [
         {
             "weight": item.weight,
