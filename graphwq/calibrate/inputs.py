@@ -31,7 +31,9 @@ _LEAST_SIDE = 4
 #: Smaller arrays are no images, and from this side on an image of 1 or 3 channels shows something.
 _NOISE_SIDE = 8
 _SCENE_SIDE = 16
-_SCENE_CHANNELS = (1, 3)
+#: Of so many made-up images one is noise, by the number of channels: three are colours, and mostly
+#: photographs; one may be anything.
+_ONE_IS_NOISE = {1: 2, 3: 4}
 #: Times that the pixels of noise repeat along each axis.
 _GRAINS = (1, 2, 4, 8)
 
@@ -97,32 +99,32 @@ def _with_likely_images(
     return made
 
 
-def with_images(
-    feeds: Feeds, seed: int, ranges: Sequence[Range] = RANGES, scenes: bool = True
-) -> Feeds:
+def with_images(feeds: Feeds, seed: int, ranges: Sequence[Range] = RANGES) -> Feeds:
     """Made-up inputs whose images are what a graph may really see.
 
-    Every second sample shows scenes, see ``graphwq/calibrate/scenes.py``; the others are noise of
-    several grains, for not every image is a photograph. Ranges and grains go round at different
-    paces, so that each of them comes with each of the others.
+    Most samples show scenes, see ``graphwq/calibrate/scenes.py``; the others are noise of several
+    grains, for not every image is a photograph. Ranges and grains go round at different paces, so
+    that each of them comes with each of the others.
 
     Args:
         feeds: of ``synthesize``.
         seed: of the images.
         ranges: of their values.
-        scenes: False: noise only.
     """
 
     def made(name: str, value: np.ndarray, number: int) -> np.ndarray:
-        random = random_of(seed, name, number)
-        low, high = ranges[(number // 2 + number // 8) % len(ranges)]
         axis = _channels(value)
-        if axis is not None and scenes and number % 2 == 0:
-            image = _pictures(value, axis, random)
-        elif _is_image(value):
-            image = grained(value.shape, random, _GRAINS[number // 2 % len(_GRAINS)])
-        else:
+        if axis is None and not _is_image(value):
             return value
+        random = random_of(seed, name, number)
+        each = _ONE_IS_NOISE[value.shape[axis]] if axis is not None else 1
+        turn, place = divmod(number, each)
+        if axis is not None and place < each - 1:
+            image = _pictures(value, axis, random)
+            turn = number
+        else:
+            image = grained(value.shape, random, _GRAINS[turn % len(_GRAINS)])
+        low, high = ranges[(turn + turn // 12) % len(ranges)]
         return np.asarray(low + (high - low) * image, value.dtype)
 
     samples = tuple(
@@ -142,7 +144,7 @@ def _channels(value: np.ndarray) -> Optional[int]:
     if value.ndim != 4 or value.dtype.kind != "f":
         return None
     for axis, sides in ((3, value.shape[1:3]), (1, value.shape[2:4])):
-        if value.shape[axis] in _SCENE_CHANNELS and min(sides) >= _SCENE_SIDE:
+        if value.shape[axis] in _ONE_IS_NOISE and min(sides) >= _SCENE_SIDE:
             return axis
     return None
 

@@ -9,6 +9,7 @@ import pytest
 from builders import GraphBuilder, random_weight
 
 from graphwq.calibrate.inputs import calibration_inputs, with_images
+from graphwq.calibrate.ranges import RANGES
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.survey.view import build
@@ -60,18 +61,36 @@ def _grain(image: np.ndarray) -> int:
     return int(np.gcd.reduce(changes))
 
 
-def test_every_range_with_pictures_and_with_noise() -> None:
-    """Eight images: every second one a scene, each kind in 0..255, 0..1 and -1..1."""
-    images = [sample["x:0"] for sample in _inputs(_network([-1, 64, 64, 3])).samples]
-    ranges = [(float(image.min()), float(image.max())) for image in images[1::2]]
-    assert [low < -0.9 for low, _ in ranges] == [False, False, True, False]
-    assert [high > 200 for _, high in ranges] == [True, False, False, True]
+def _range(image: np.ndarray) -> Tuple[bool, bool]:
+    """Whether values are negative, and whether they are large."""
+    return bool(image.min() < -0.3), bool(image.max() > 2)
+
+
+_BYTES, _UNIT, _SIGNED = (False, True), (False, False), (True, False)
+
+
+def test_three_of_four_colour_images_are_pictures() -> None:
+    """In 0..255, 0..1 and -1..1 in turn; the fourth is noise."""
+    images = [sample["x:0"] for sample in _inputs(_network([-1, 64, 64, 3]), 16).samples]
+    noise, scenes = images[3::4], [image for n, image in enumerate(images) if n % 4 < 3]
+    assert [_grain(image) for image in noise] == [1, 2, 4, 8]
+    assert [_range(image) for image in noise] == [_BYTES, _UNIT, _SIGNED, _BYTES]
+    assert [_range(image) for image in scenes[:6]] == [_BYTES, _UNIT, _SIGNED] + [
+        _UNIT,
+        _SIGNED,
+        _BYTES,
+    ]
+    for image in scenes:
+        assert _grain(image) == 1
+        assert _roughness(image) < 0.25
+
+
+def test_every_second_grey_image_is_a_picture() -> None:
+    """One channel may be anything."""
+    feeds = Feeds(({"x:0": np.zeros((1, 64, 64, 1), np.float32)},) * 8, "synthetic")
+    images = [sample["x:0"] for sample in with_images(feeds, 0).samples]
+    assert max(map(_roughness, images[::2])) < 0.25
     assert [_grain(image) for image in images[1::2]] == [1, 2, 4, 8]
-    for scene, noise in zip(images[::2], images[1::2]):
-        slack = 0.1 * (noise.max() - noise.min())
-        assert noise.min() - slack <= scene.min() < scene.max() <= noise.max() + slack
-        assert _grain(scene) == 1
-        assert _roughness(scene) < 0.25
 
 
 def _roughness(image: np.ndarray) -> float:
@@ -80,13 +99,11 @@ def _roughness(image: np.ndarray) -> float:
 
 
 def test_ranges_and_grains_are_paired_in_every_way() -> None:
-    """Forty-eight images are enough for 3 ranges x 4 grains."""
-    feeds = Feeds(({"x:0": np.zeros((1, 32, 32, 5), np.float32)},) * 48, "synthetic")
-    seen = set()
-    for sample in with_images(feeds, 0).samples:
-        image = sample["x:0"]
-        seen.add((bool(image.min() < -0.5), bool(image.max() > 2), _grain(image)))
-    assert len(seen) == 12
+    """Twelve images are enough for 3 ranges x 4 grains, twenty-four where 2 ranges are likely."""
+    for count, ranges in ((12, RANGES), (24, RANGES[:2])):
+        feeds = Feeds(({"x:0": np.zeros((1, 32, 32, 5), np.float32)},) * count, "synthetic")
+        images = [sample["x:0"] for sample in with_images(feeds, 0, ranges).samples]
+        assert len({(_range(image), _grain(image)) for image in images}) == 4 * len(ranges)
 
 
 def test_images_of_other_layouts() -> None:

@@ -17,7 +17,8 @@ def test_values_and_shape() -> None:
     for height, width, channels in ((16, 16, 1), (40, 90, 3), (64, 33, 4)):
         picture = scene(height, width, channels, np.random.RandomState(1))
         assert picture.shape == (height, width, channels)
-        assert 0 <= picture.min() < 0.35 and 0.6 < picture.max() <= 1
+        assert 0 <= picture.min() < 0.35
+        assert 0.6 < picture.max() <= 1
 
 
 def test_the_same_numbers_give_the_same_picture() -> None:
