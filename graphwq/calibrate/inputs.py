@@ -9,24 +9,33 @@ from typing import Optional, Sequence, Tuple, Union
 import numpy as np
 
 from graphwq.calibrate.batchnorm import by_batch
+from graphwq.calibrate.ranges import RANGES, Range, likely_ranges
+from graphwq.calibrate.scenes import scene
 from graphwq.errors import InputError
 from graphwq.survey.view import View
-from graphwq.verify.feeds import Feeds, load_feeds
+from graphwq.verify.feeds import Feeds, Sample, load_feeds
 from graphwq.verify.interface import Interface, Placeholder
 from graphwq.verify.runner import Runner
-from graphwq.verify.synthetic import Attempt, synthesize, wanted_inputs
+from graphwq.verify.synthetic import Attempt, grained, random_of, synthesize, wanted_inputs
 from graphwq.verify.trial import find_feeds
 from graphwq.verify.unsafe_ops import check_safe
 
-#: Side of made-up images where the graph takes any size.
-_SIDE = 128
+#: Side of made-up images where the graph takes any size: the deep layers of a network that halves
+#: its images five times still see 64 places.
+_SIDE = 256
 #: Rows in a batch at most, and pixels in all of them: small images are batched, large ones not.
 _ROWS = 64
 _PIXELS = 1 << 14
 #: Smaller images are not calibrated on.
 _LEAST_SIDE = 4
-#: After so many images ``synthesize`` begins anew with its ranges and grains.
-_ROUND = 4
+#: Smaller arrays are no images, and from this side on an image of 1 or 3 channels shows something.
+_NOISE_SIDE = 8
+_SCENE_SIDE = 16
+#: Of so many made-up images one is noise, by the number of channels: three are colours, and mostly
+#: photographs; one may be anything.
+_ONE_IS_NOISE = {1: 2, 3: 4}
+#: Times that the pixels of noise repeat along each axis.
+_GRAINS = (1, 2, 4, 8)
 
 #: What to do about a graph that is not run.
 _ADVICE = "choose --method absmax, mse or squant, which run nothing"
@@ -65,37 +74,86 @@ def calibration_inputs(
     for attempt in _attempts(view, placeholders, tensors):
         try:
             feeds = synthesize(view.main, placeholders, tensors, seed, samples, attempt)
-            feeds = with_other_ranges(feeds)
-            runner.run(tensors, feeds.samples[0])
+            return _with_likely_images(runner, view, tensors, feeds, seed)
         except InputError:
             continue
-        return feeds
     feeds = find_feeds(runner, view.main, placeholders, tensors, seed, samples)
     _check_size(feeds)
-    return with_other_ranges(feeds)
+    return _with_likely_images(runner, view, tensors, feeds, seed)
 
 
-def with_other_ranges(feeds: Feeds) -> Feeds:
-    """Made-up images, every second four of them with their ranges exchanged.
+def _with_likely_images(
+    runner: Runner, view: View, tensors: Sequence[str], feeds: Feeds, seed: int
+) -> Feeds:
+    """Made-up inputs with images in the ranges that the graph seems to be for; it runs on them."""
+    one = replace(feeds, samples=feeds.samples[:1])
 
-    ``synthesize`` ties the grain of an image to its range: 0..1 for the grains 1 and 2, -1..1 for
-    4, 0..255 for 8. Nobody knows which range a graph was trained on, so fine grain has to be seen
-    in 0..255 as well, and coarse grain in 0..1 and -1..1.
+    def sample(each: Range) -> Sample:
+        return with_images(one, seed, (each,)).samples[0]
+
+    ranges = RANGES
+    if any(_is_image(value) for value in one.samples[0].values()):
+        ranges = likely_ranges(runner, view.main, tensors, sample)
+    made = with_images(feeds, seed, ranges)
+    runner.run(tensors, made.samples[0])
+    return made
+
+
+def with_images(feeds: Feeds, seed: int, ranges: Sequence[Range] = RANGES) -> Feeds:
+    """Made-up inputs whose images are what a graph may really see.
+
+    Most samples show scenes, see ``graphwq/calibrate/scenes.py``; the others are noise of several
+    grains, for not every image is a photograph. Ranges and grains go round at different paces, so
+    that each of them comes with each of the others.
+
+    Args:
+        feeds: of ``synthesize``.
+        seed: of the images.
+        ranges: of their values.
     """
+
+    def made(name: str, value: np.ndarray, number: int) -> np.ndarray:
+        axis = _channels(value)
+        if axis is None and not _is_image(value):
+            return value
+        random = random_of(seed, name, number)
+        each = _ONE_IS_NOISE[value.shape[axis]] if axis is not None else 1
+        turn, place = divmod(number, each)
+        if axis is not None and place < each - 1:
+            image = _pictures(value, axis, random)
+            turn = number
+        else:
+            image = grained(value.shape, random, _GRAINS[turn % len(_GRAINS)])
+        low, high = ranges[(turn + turn // 12) % len(ranges)]
+        return np.asarray(low + (high - low) * image, value.dtype)
+
     samples = tuple(
-        {name: _exchanged(value, number) for name, value in sample.items()}
+        {name: made(name, value, number) for name, value in sample.items()}
         for number, sample in enumerate(feeds.samples)
     )
     return replace(feeds, samples=samples)
 
 
-def _exchanged(value: np.ndarray, number: int) -> np.ndarray:
-    kind = number % _ROUND
-    is_image = value.ndim in (3, 4) and value.dtype.kind == "f" and min(value.shape[-3:-1]) >= 8
-    if not is_image or number // _ROUND % 2 == 0:
-        return value
-    factor, offset = ((255.0, 0.0), (255.0, 0.0), (0.5, 0.5), (1 / 127.5, -1.0))[kind]
-    return np.asarray(value * factor + offset, value.dtype)
+def _is_image(value: np.ndarray) -> bool:
+    is_float = value.dtype.kind == "f"
+    return is_float and value.ndim in (3, 4) and min(value.shape[-3:-1]) >= _NOISE_SIDE
+
+
+def _channels(value: np.ndarray) -> Optional[int]:
+    """The axis of the channels where an array can hold pictures, None where it cannot."""
+    if value.ndim != 4 or value.dtype.kind != "f":
+        return None
+    for axis, sides in ((3, value.shape[1:3]), (1, value.shape[2:4])):
+        if value.shape[axis] in _ONE_IS_NOISE and min(sides) >= _SCENE_SIDE:
+            return axis
+    return None
+
+
+def _pictures(value: np.ndarray, axis: int, random: np.random.RandomState) -> np.ndarray:
+    """Pictures in 0..1 in the shape of an array."""
+    count, height, width, channels = np.moveaxis(value, axis, 3).shape
+    pictures = [scene(height, width, channels, random) for _ in range(count)]
+    return np.moveaxis(np.stack(pictures), 3, axis)
 
 
 def _check(feeds: Feeds) -> None:

@@ -8,6 +8,7 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from graphwq.calibrate.activations import FLOAT, QUANTIZED, Activations
+from graphwq.calibrate.batchnorm import loses_its_mean
 from graphwq.calibrate.geometry import Block, geometry
 from graphwq.calibrate.gram import gram
 from graphwq.calibrate.operand import indices, operand_tensor
@@ -30,12 +31,14 @@ class Use:
         tensor: the activation that the weights are multiplied with.
         block: how they meet.
         index: int [problems, rows, n], flat indices into the weight.
-        operand: shape of the operand.
+        centred: whether the mean of each output over the batch and its places is taken off again
+            by what follows, so that errors of it do not count.
     """
 
     tensor: str
     block: Block
     index: np.ndarray
+    centred: bool
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Layer:
 @dataclass(frozen=True)
 class Seen:
     """What one kind of block saw: its place in the weight and its second moments.
+
+    They are moments about the mean where ``Use.centred``.
 
     Attributes:
         index: int [problems, rows, n].
@@ -118,6 +123,8 @@ def _uses(
         raise UnsupportedError(f"{consumer.op} is in the body of a function")
     how = geometry(view.nodes[consumer.node], consumer)
     operand = indices(runner, view, site, consumer, dtype)
+    tensor = operand_tensor(view, consumer, how.activation)
+    centred = loses_its_mean(view, consumer.node)
     found = []
     for block in how.blocks(operand.shape):
         index = block.arrange(operand)
@@ -131,7 +138,7 @@ def _uses(
             raise UnsupportedError("its values are mixed with those of another constant")
         if foreign.any():
             index = index[:, ~foreign[0]]
-        found.append(Use(operand_tensor(view, consumer, how.activation), block, index))
+        found.append(Use(tensor, block, index, centred))
     return found
 
 
@@ -206,4 +213,6 @@ def _vectors(use: Use, value: np.ndarray) -> np.ndarray:
         raise UnsupportedError("an activation is NaN or Inf")
     if vectors.shape[1] == 0:
         raise UnsupportedError("the input of the op is empty")
+    if use.centred:
+        vectors = vectors - vectors.mean(1, keepdims=True, dtype=np.float64)
     return vectors

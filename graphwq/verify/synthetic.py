@@ -138,7 +138,7 @@ def synthesize(
     for number in range(samples if wanted else 1):
         sample: Dict[str, np.ndarray] = {}
         for item in wanted:
-            random = _random(seed, item.tensor, number)
+            random = random_of(seed, item.tensor, number)
             kind = kinds[number % len(kinds)]
             value = _value(item, shapes[item.tensor], random, kind, attempt)
             value.flags.writeable = False
@@ -170,7 +170,8 @@ def filled(item: Wanted, attempt: Attempt) -> Shape:
     return shape
 
 
-def _random(seed: int, name: str, number: int) -> np.random.RandomState:
+def random_of(seed: int, name: str, number: int) -> np.random.RandomState:
+    """The numbers of one sample of one tensor."""
     text = hashlib.sha256(f"{seed}\0{name}\0{number}".encode()).digest()
     return np.random.RandomState(np.frombuffer(text[:16], "<u4"))
 
@@ -216,13 +217,13 @@ def _floats(shape: Shape, random: np.random.RandomState, kind: int) -> np.ndarra
     is_image = len(shape) in (3, 4) and min(shape[-3:-1], default=1) >= 8
     if kind in (1, 3) and not is_image:
         return np.asarray(random.standard_normal(shape))
-    values = _grained(shape, random, 1 << kind) if is_image else random.random_sample(shape)
+    values = grained(shape, random, 1 << kind) if is_image else random.random_sample(shape)
     if kind == 2:
         return np.asarray(values * 2 - 1)
     return np.asarray(values * 255 if kind == 3 else values)
 
 
-def _grained(shape: Shape, random: np.random.RandomState, grain: int) -> np.ndarray:
+def grained(shape: Shape, random: np.random.RandomState, grain: int) -> np.ndarray:
     """Uniform noise in which pixels repeat ``grain`` times along the two axes before the last."""
     height, width = shape[-3], shape[-2]
     coarse = (*shape[:-3], -(-height // grain), -(-width // grain), shape[-1])

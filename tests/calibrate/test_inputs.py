@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from builders import GraphBuilder, random_weight
 
-from graphwq.calibrate.inputs import calibration_inputs, with_other_ranges
+from graphwq.calibrate.inputs import calibration_inputs, with_images
+from graphwq.calibrate.ranges import RANGES
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.survey.view import build
@@ -43,8 +44,8 @@ def _shapes(feeds: Feeds) -> List[Tuple[int, ...]]:
 
 
 def test_large_images_come_one_by_one_and_small_ones_in_batches() -> None:
-    """About 16384 pixels in a run; 128 x 128 where the graph takes any size."""
-    assert _shapes(_inputs(_network([-1, -1, -1, 3]))) == [(1, 128, 128, 3)] * 8
+    """About 16384 pixels in a run; 256 x 256 where the graph takes any size."""
+    assert _shapes(_inputs(_network([-1, -1, -1, 3]))) == [(1, 256, 256, 3)] * 8
     assert _shapes(_inputs(_network([-1, 32, 32, 3]))) == [(16, 32, 32, 3)] * 8
     assert _shapes(_inputs(_network([2, 32, 32, 3]))) == [(2, 32, 32, 3)] * 8
 
@@ -54,21 +55,75 @@ def test_normalization_by_the_batch_gets_one_image_at_a_time() -> None:
     assert _shapes(_inputs(_network([-1, 32, 32, 3], norm=True))) == [(1, 32, 32, 3)] * 8
 
 
-def test_every_range_in_fine_and_in_coarse_grain() -> None:
-    """Eight images: 0..1, -1..1 and 0..255, each of them in two grains at least."""
-    ranges = []
-    for sample in _inputs(_network([-1, 64, 64, 3])).samples:
-        low, high = float(sample["x:0"].min()), float(sample["x:0"].max())
-        ranges.append((round(low), round(high)))
-    assert ranges[:4] == [(0, 1), (0, 1), (-1, 1), (0, 255)]
-    assert ranges[4:] == [(0, 255), (0, 255), (0, 1), (-1, 1)]
+def _grain(image: np.ndarray) -> int:
+    """How often pixels repeat."""
+    changes = np.flatnonzero(np.abs(np.diff(image[0, 0, :, 0])) > 0) + 1
+    return int(np.gcd.reduce(changes))
 
 
-def test_other_ranges_leave_vectors_and_whole_numbers_alone() -> None:
+def _range(image: np.ndarray) -> Tuple[bool, bool]:
+    """Whether values are negative, and whether they are large."""
+    return bool(image.min() < -0.3), bool(image.max() > 2)
+
+
+_BYTES, _UNIT, _SIGNED = (False, True), (False, False), (True, False)
+
+
+def test_three_of_four_colour_images_are_pictures() -> None:
+    """In 0..255, 0..1 and -1..1 in turn; the fourth is noise."""
+    images = [sample["x:0"] for sample in _inputs(_network([-1, 64, 64, 3]), 16).samples]
+    noise, scenes = images[3::4], [image for n, image in enumerate(images) if n % 4 < 3]
+    assert [_grain(image) for image in noise] == [1, 2, 4, 8]
+    assert [_range(image) for image in noise] == [_BYTES, _UNIT, _SIGNED, _BYTES]
+    assert [_range(image) for image in scenes[:6]] == [_BYTES, _UNIT, _SIGNED] + [
+        _UNIT,
+        _SIGNED,
+        _BYTES,
+    ]
+    for image in scenes:
+        assert _grain(image) == 1
+        assert _roughness(image) < 0.25
+
+
+def test_every_second_grey_image_is_a_picture() -> None:
+    """One channel may be anything."""
+    feeds = Feeds(({"x:0": np.zeros((1, 64, 64, 1), np.float32)},) * 8, "synthetic")
+    images = [sample["x:0"] for sample in with_images(feeds, 0).samples]
+    assert max(map(_roughness, images[::2])) < 0.25
+    assert [_grain(image) for image in images[1::2]] == [1, 2, 4, 8]
+
+
+def _roughness(image: np.ndarray) -> float:
+    """Differences of neighbours as part of the spread."""
+    return float(np.abs(np.diff(image[:, ::8, :, 0], axis=2)).mean() / image.std())
+
+
+def test_ranges_and_grains_are_paired_in_every_way() -> None:
+    """Twelve images are enough for 3 ranges x 4 grains, twenty-four where 2 ranges are likely."""
+    for count, ranges in ((12, RANGES), (24, RANGES[:2])):
+        feeds = Feeds(({"x:0": np.zeros((1, 32, 32, 5), np.float32)},) * count, "synthetic")
+        images = [sample["x:0"] for sample in with_images(feeds, 0, ranges).samples]
+        assert len({(_range(image), _grain(image)) for image in images}) == 4 * len(ranges)
+
+
+def test_images_of_other_layouts() -> None:
+    """Channels first are pictures too; five channels, or few pixels, are noise."""
+    shapes = [(2, 3, 32, 32), (2, 32, 32, 1), (2, 32, 32, 5), (1, 9, 9, 3)]
+    values = {f"x{number}:0": np.zeros(shape, np.float32) for number, shape in enumerate(shapes)}
+    (sample,) = with_images(Feeds((values,), "synthetic"), 0, ((0.0, 1.0),)).samples
+    assert [sample[name].shape for name in values] == shapes
+    rough = [
+        float(np.abs(np.diff(array, axis=axis)).mean() / array.std())
+        for array, axis in zip(sample.values(), (3, 2, 2, 2))
+    ]
+    assert max(rough[:2]) < 0.6 < 0.9 < min(rough[2:])
+
+
+def test_images_leave_vectors_and_whole_numbers_alone() -> None:
     """Only images of floats have a range that is guessed."""
-    sample = {"v": np.ones((4, 9), np.float32), "n": np.ones((1, 9, 9, 3), np.int32)}
+    sample = {"v": np.ones((4, 9), np.float32), "n": np.ones((1, 32, 32, 3), np.int32)}
     feeds = Feeds((sample,) * 8, "synthetic")
-    for changed in with_other_ranges(feeds).samples:
+    for changed in with_images(feeds, 0).samples:
         assert all(np.array_equal(changed[name], sample[name]) for name in sample)
 
 
