@@ -32,6 +32,39 @@ _LEAST_GAIN = 1.0
 
 
 @dataclass(frozen=True)
+class Wishes:
+    """How to calibrate.
+
+    Attributes:
+        source: an ``.npz`` of feeds; None or "synthetic": made-up inputs.
+        seed, samples: of made-up inputs.
+        auto: keep rounding to nearest where the calibrated codes do not gain.
+    """
+
+    source: Optional[Union[str, Path]] = None
+    seed: int = 0
+    samples: int = 8
+    auto: bool = False
+
+    def as_made(self, plan: Plan) -> Wishes:
+        """The inputs that a plan was calibrated on, where it says so; its methods stand.
+
+        Raises:
+            InputError: a file is needed and not given, or the other way round.
+        """
+        made = plan.calibration
+        if made is not None and made.origin == SYNTHETIC:
+            if self.source not in (None, "synthetic"):
+                raise InputError(
+                    "the plan was calibrated on synthetic inputs: leave out --calibration"
+                )
+            return Wishes(None, made.seed, made.samples)
+        if made is not None and self.source in (None, "synthetic"):
+            raise InputError("the plan was calibrated on a file: give it with --calibration")
+        return replace(self, auto=False)
+
+
+@dataclass(frozen=True)
 class Calibrated:
     """A calibrated quantization.
 
@@ -86,7 +119,8 @@ def quantize_calibrated(
     view.check()
     survey = locate_in(view)
     plan = plan_surveyed(graph, view, survey, replace(options, method=GPTQ), None)
-    return carry_out(graph, view, survey, plan, calibration, seed, samples, auto, progress)
+    wishes = Wishes(calibration, seed, samples, auto)
+    return carry_out(graph, view, survey, plan, wishes, progress)
 
 
 def carry_out_plan(
@@ -111,18 +145,12 @@ def carry_out_plan(
             "the plan was made for another graph (its digest is "
             f"{plan.graph_digest[:12]}..., this graph's {graph.digest[:12]}...): make a new plan"
         )
-    made = plan.calibration
-    if made is not None and made.origin == SYNTHETIC:
-        if calibration is not None:
-            raise InputError("the plan was calibrated on synthetic inputs: leave out --calibration")
-        seed, samples = made.seed, made.samples
-    elif made is not None and calibration is None:
-        raise InputError("the plan was calibrated on a file: give it with --calibration")
+    wishes = Wishes(calibration, seed, samples).as_made(plan)
     view = build(graph)
     view.check()
     survey = locate_in(view)
     wanted = with_storage(plan, storage)
-    return carry_out(graph, view, survey, wanted, calibration, seed, samples, False, progress)
+    return carry_out(graph, view, survey, wanted, wishes, progress)
 
 
 def carry_out(
@@ -130,14 +158,12 @@ def carry_out(
     view: View,
     survey: Survey,
     plan: Plan,
-    calibration: Optional[Union[str, Path]] = None,
-    seed: int = 0,
-    samples: int = 8,
-    auto: bool = False,
+    wishes: Wishes,
     progress: Optional[Progress] = None,
 ) -> Calibrated:
     """Carry out a plan whose items may ask for gptq; see ``quantize_calibrated``."""
-    source = None if calibration in (None, "synthetic") else calibration
+    source = None if wishes.source == "synthetic" else wishes.source
+    seed, auto = wishes.seed, wishes.auto
     try:
         runner = Runner(graph, optimize=False)
     except (InputError, UnsupportedError) as error:
@@ -145,7 +171,7 @@ def carry_out(
     with runner, one_thread() as is_repeatable:
         interface = find_interface(graph, view)
         try:
-            feeds = calibration_inputs(runner, view, interface, source, seed, samples)
+            feeds = calibration_inputs(runner, view, interface, source, seed, wishes.samples)
         except InputError as error:
             if source is not None:
                 raise

@@ -37,7 +37,16 @@ _MAY_IMPORT: Dict[str, Set[str]] = {
         "tf1",
     },
     "testing": {"verify", "verification"},
-    "mnn": {"errors", "graphdef", "quant", "survey", "rewrite", "verify", "tf1"},
+    "mnn": {
+        "errors",
+        "graphdef",
+        "quant",
+        "survey",
+        "rewrite",
+        "verify",
+        "calibration",
+        "tf1",
+    },
     "api": {"errors", "graphdef", "quant", "survey", "rewrite"},
     "cli": {
         "",

@@ -1,4 +1,4 @@
-"""The part of ``graphwq quantize`` that runs the graph: methods that look at what layers see."""
+"""The part of ``quantize`` and ``mnn`` that runs the graph: methods that need what layers see."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphwq.rewrite.planner import Options
 from graphwq.rewrite.run import Progress
 
 if TYPE_CHECKING:
-    from graphwq.calibration import Calibrated
+    from graphwq.calibration import Calibrated, Wishes
 
 _SYNTHETIC = "synthetic"
 _SAMPLES = 8
@@ -61,26 +61,45 @@ def wanted(arguments: argparse.Namespace, plan: Optional[Plan]) -> bool:
 def run(
     arguments: argparse.Namespace,
     graph: Graph,
-    wishes: Options,
+    asked: Options,
     plan: Optional[Plan],
     step: Optional[Progress],
 ) -> Calibrated:
     """Quantize by running the graph."""
     from graphwq import calibration
 
-    source = None if arguments.calibration in (None, _SYNTHETIC) else Path(arguments.calibration)
-    seed = 0 if arguments.seed is None else arguments.seed
-    samples = arguments.samples or _SAMPLES
+    how = wishes(arguments)
     if plan is not None:
         return calibration.carry_out_plan(
-            graph, plan, arguments.storage, source, seed, samples, step
+            graph, plan, arguments.storage, how.source, how.seed, how.samples, step
         )
-    auto = arguments.method == options.AUTO
-    return calibration.quantize_calibrated(graph, wishes, source, seed, samples, auto, step)
+    return calibration.quantize_calibrated(
+        graph, asked, how.source, how.seed, how.samples, how.auto, step
+    )
 
 
-def show(made: Calibrated) -> None:
-    """Print what calibration did, and the weights that fell back, by reason."""
+def wishes(arguments: argparse.Namespace) -> Wishes:
+    """How the arguments want the graph to be calibrated."""
+    from graphwq.calibration import Wishes
+
+    return Wishes(
+        next(iter(files(arguments)), None),
+        0 if arguments.seed is None else arguments.seed,
+        arguments.samples or _SAMPLES,
+        arguments.method == options.AUTO,
+    )
+
+
+def files(arguments: argparse.Namespace) -> List[Path]:
+    """The file of calibration inputs, where one is given: it must not be written over."""
+    name = arguments.calibration
+    return [] if name in (None, _SYNTHETIC) else [Path(name)]
+
+
+def show(made: Optional[Calibrated]) -> None:
+    """Print what calibration did, if there was one, and the weights that fell back, by reason."""
+    if made is None:
+        return
     told = made.plan.calibration
     if told is not None:
         print(f"calibrated on {text.plural(told.samples, 'input')} ({told.origin})")
