@@ -47,6 +47,7 @@ _MAY_IMPORT: Dict[str, Set[str]] = {
         "calibration",
         "tf1",
     },
+    "tradeoff": {"errors", "text", "graphdef", "quant", "survey", "rewrite"},
     "api": {"errors", "graphdef", "quant", "survey", "rewrite"},
     "cli": {
         "",
@@ -59,6 +60,7 @@ _MAY_IMPORT: Dict[str, Set[str]] = {
         "diff",
         "verify",
         "mnn",
+        "tradeoff",
         "api",
         "verification",
         "calibration",
