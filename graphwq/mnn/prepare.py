@@ -117,7 +117,7 @@ def prepare(
     items = tuple(replace(item, storage=storage, form=Whole()) for item in plan.items)
     plan = replace(plan, graph_digest=None, items=items)
     made: Optional[Calibrated] = None
-    if all(item.scheme.method in DATA_FREE for item in items):
+    if all(item.scheme.method in DATA_FREE and not item.bias for item in items):
         plan = Plan(None, items, plan.skips)
         result = rewrite_surveyed(graph, view, survey.sites, plan, progress)
     else:

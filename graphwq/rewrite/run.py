@@ -15,6 +15,7 @@ from graphwq.graphdef.source import save
 from graphwq.graphdef.wire import header
 from graphwq.quant.metrics import WeightError
 from graphwq.quant.scheme import MAX_BITS, PerGroup, QuantizedTensor
+from graphwq.quant.shift import Shift
 from graphwq.rewrite import bake, dequant, fake_quant, invariants, rows, split
 from graphwq.rewrite.builder import Builder, Place
 from graphwq.rewrite.codes import quantize_weight
@@ -42,6 +43,7 @@ class WeightResult:
         bytes_before, bytes_after: in the file, scales and added nodes included, shared decoding
             tables not.
         changed: False where the weight was already what the plan asks for.
+        shift: what the bias of the layer was changed by; None where it was not.
     """
 
     item: PlanItem
@@ -49,10 +51,14 @@ class WeightResult:
     bytes_before: int
     bytes_after: int
     changed: bool
+    shift: Optional[Shift] = None
 
     def to_json(self) -> Dict[str, Any]:
         """The result as JSON data; ``sqnr_db`` is null where there is no error at all."""
         sqnr = self.error.sqnr_db
+        corrected = {}
+        if self.shift is not None:
+            corrected = {"bias": self.item.bias, "bias_shift": self.shift.largest}
         return {
             "weight": self.item.weight,
             "num_bits": self.item.scheme.num_bits,
@@ -61,6 +67,7 @@ class WeightResult:
             "max_abs_error": self.error.max_abs_error,
             "bytes_before": self.bytes_before,
             "bytes_after": self.bytes_after,
+            **corrected,
         }
 
 
@@ -141,11 +148,13 @@ class Given:
         error: of their values against the weight.
         prefix: number of the first name prefix that the weight's nodes have; None where the next
             free one will do.
+        shift: of the constant that the item names as its ``bias``; None leaves it as it is.
     """
 
     quantized: QuantizedTensor
     error: WeightError
     prefix: Optional[int] = None
+    shift: Optional[Shift] = None
 
 
 def rebuild(
@@ -200,9 +209,12 @@ class _Rewriter:
             own = self._edits(site, node, item, codes)
             before, after, tables = self._sizes(own)
             shared += tables
-            weights.append(
-                WeightResult(item, error, before or site.nbytes, after or site.nbytes, bool(own))
-            )
+            shift = None if there is None else there.shift
+            if shift is not None:
+                bias = bake.shifted(self._view.main.nodes[item.bias], shift)
+                own += replace_by("", bias.name, [bias])
+            sizes = before or site.nbytes, after or site.nbytes
+            weights.append(WeightResult(item, error, *sizes, bool(own), shift))
             if keep_codes:
                 quantized[item.weight] = codes
             edits.extend(own)
@@ -259,6 +271,11 @@ class _Rewriter:
         there = self._given.get(item.weight)
         if there is not None:
             return there.quantized, there.error
+        if item.bias:
+            raise InputError(
+                f"the plan corrects {item.bias!r}, the bias of {item.weight!r}, by what the layer "
+                "sees: give inputs with --calibration"
+            )
         tensor = self._view.tensor(site)
         quantized, error = quantize_weight(item.weight, tensor.numpy(), item.scheme)
         if tensor.content is not None:
@@ -270,7 +287,9 @@ class _Rewriter:
     ) -> Tuple[Edit, ...]:
         if item.storage == BAKE:
             baked = bake.build(node, site.dtype, quantized)
-            return () if _same_values(node, baked) else replace_by(site.scope, node.name, [baked])
+            return (
+                () if bake.same_values(node, baked) else replace_by(site.scope, node.name, [baked])
+            )
         if item.storage == DEQUANT and isinstance(item.form, Split):
             return self._split(site, node, item, quantized, item.form)
         if item.storage == DEQUANT and isinstance(item.form, Rows):
@@ -373,10 +392,3 @@ def _check_cuts(work: Sequence[Tuple[PlanItem, WeightSite]]) -> None:
                     f"the plan cuts {min(consumers & cut)!r} for two weights: make a new plan"
                 )
             cut |= consumers
-
-
-def _same_values(node: Node, baked: Node) -> bool:
-    old, new = node.tensor(), baked.tensor()
-    assert old is not None
-    assert new is not None
-    return old.numpy().tobytes() == new.numpy().tobytes()  # a negative zero is another value
