@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 from graphwq.api import with_storage
 from graphwq.calibrate.blas import one_thread
@@ -13,7 +13,7 @@ from graphwq.calibrate.inputs import calibration_inputs
 from graphwq.calibrate.sweep import Outcome, Sweep, Swept
 from graphwq.errors import InputError, UnsupportedError
 from graphwq.graphdef.graph import Graph
-from graphwq.quant.scheme import ABSMAX, GPTQ
+from graphwq.quant.scheme import ABSMAX, GPTQ, QuantScheme
 from graphwq.rewrite.plan import Calibration, Plan
 from graphwq.rewrite.planner import Options, plan_surveyed
 from graphwq.rewrite.run import Progress, RewriteResult, rebuild, rewrite_surveyed
@@ -21,7 +21,7 @@ from graphwq.survey.locate import locate_in
 from graphwq.survey.sites import Survey
 from graphwq.survey.view import View, build
 from graphwq.tf1.session import Runner
-from graphwq.verify.feeds import SYNTHETIC, Feeds
+from graphwq.verify.feeds import SYNTHETIC, Feeds, Sample
 from graphwq.verify.interface import Interface, find_interface
 
 #: Seed and number of made-up inputs that decide between methods; never calibrated on.
@@ -29,6 +29,45 @@ _HELD_OUT_SEED = 7919
 _HELD_OUT = 8
 #: dB that calibrated codes must gain at the outputs on them; made-up inputs are no proof.
 _LEAST_GAIN = 1.0
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How to calibrate.
+
+    Attributes:
+        source: an ``.npz`` of feeds; None or "synthetic": made-up inputs.
+        seed, samples: of made-up inputs.
+        auto: keep rounding to nearest where the calibrated codes do not gain.
+    """
+
+    source: Optional[Union[str, Path]] = None
+    seed: int = 0
+    samples: int = 8
+    auto: bool = False
+
+    def as_made(self, plan: Plan) -> Wishes:
+        """The inputs that a plan was calibrated on, where it says so; its methods stand.
+
+        Raises:
+            InputError: a file is needed and not given, or the other way round.
+        """
+        made = plan.calibration
+        biases = [item.bias for item in plan.items if item.bias]
+        if biases and self.source in (None, "synthetic"):
+            raise InputError(
+                f"the plan corrects biases ({biases[0]!r}), and made-up inputs have other means: "
+                "give inputs with --calibration"
+            )
+        if made is not None and made.origin == SYNTHETIC:
+            if self.source not in (None, "synthetic"):
+                raise InputError(
+                    "the plan was calibrated on synthetic inputs: leave out --calibration"
+                )
+            return Wishes(None, made.seed, made.samples)
+        if made is not None and self.source in (None, "synthetic"):
+            raise InputError("the plan was calibrated on a file: give it with --calibration")
+        return replace(self, auto=False)
 
 
 @dataclass(frozen=True)
@@ -70,7 +109,8 @@ def quantize_calibrated(
 
     Args:
         graph: to be quantized.
-        options: what the user wants; the method is gptq whatever they say.
+        options: what the user wants; the method is gptq unless ``correct_bias`` is set and they
+            name another one.
         calibration: an ``.npz`` of feeds; None or "synthetic": made-up inputs.
         seed, samples: of made-up inputs.
         auto: per layer keep rounding to nearest where the layer's outputs are as near with it, and
@@ -85,8 +125,10 @@ def quantize_calibrated(
     view = build(graph)
     view.check()
     survey = locate_in(view)
-    plan = plan_surveyed(graph, view, survey, replace(options, method=GPTQ), None)
-    return carry_out(graph, view, survey, plan, calibration, seed, samples, auto, progress)
+    asked = options if options.correct_bias else replace(options, method=GPTQ)
+    plan = plan_surveyed(graph, view, survey, asked, None)
+    wishes = Wishes(calibration, seed, samples, auto)
+    return carry_out(graph, view, survey, plan, wishes, progress)
 
 
 def carry_out_plan(
@@ -111,18 +153,12 @@ def carry_out_plan(
             "the plan was made for another graph (its digest is "
             f"{plan.graph_digest[:12]}..., this graph's {graph.digest[:12]}...): make a new plan"
         )
-    made = plan.calibration
-    if made is not None and made.origin == SYNTHETIC:
-        if calibration is not None:
-            raise InputError("the plan was calibrated on synthetic inputs: leave out --calibration")
-        seed, samples = made.seed, made.samples
-    elif made is not None and calibration is None:
-        raise InputError("the plan was calibrated on a file: give it with --calibration")
+    wishes = Wishes(calibration, seed, samples).as_made(plan)
     view = build(graph)
     view.check()
     survey = locate_in(view)
     wanted = with_storage(plan, storage)
-    return carry_out(graph, view, survey, wanted, calibration, seed, samples, False, progress)
+    return carry_out(graph, view, survey, wanted, wishes, progress)
 
 
 def carry_out(
@@ -130,14 +166,12 @@ def carry_out(
     view: View,
     survey: Survey,
     plan: Plan,
-    calibration: Optional[Union[str, Path]] = None,
-    seed: int = 0,
-    samples: int = 8,
-    auto: bool = False,
+    wishes: Wishes,
     progress: Optional[Progress] = None,
 ) -> Calibrated:
     """Carry out a plan whose items may ask for gptq; see ``quantize_calibrated``."""
-    source = None if calibration in (None, "synthetic") else calibration
+    source = None if wishes.source == "synthetic" else wishes.source
+    seed, auto = wishes.seed, wishes.auto
     try:
         runner = Runner(graph, optimize=False)
     except (InputError, UnsupportedError) as error:
@@ -145,7 +179,7 @@ def carry_out(
     with runner, one_thread() as is_repeatable:
         interface = find_interface(graph, view)
         try:
-            feeds = calibration_inputs(runner, view, interface, source, seed, samples)
+            feeds = calibration_inputs(runner, view, interface, source, seed, wishes.samples)
         except InputError as error:
             if source is not None:
                 raise
@@ -156,7 +190,7 @@ def carry_out(
         swept = sweep.run(plan, progress)
         notes = [] if is_repeatable else [_MAY_DIFFER]
         if auto:
-            swept, note = _gate(runner, view, survey, interface, feeds, swept, seed)
+            swept, note = _gate(runner, view, survey, interface, feeds, plan, swept, seed)
             notes.append(note)
     made = Calibration(feeds.origin, len(feeds.samples), seed, feeds.digest)
     final = replace(swept.plan, calibration=made)
@@ -173,6 +207,7 @@ def _gate(
     survey: Survey,
     interface: Interface,
     feeds: Feeds,
+    plan: Plan,
     swept: Swept,
     seed: int,
 ) -> Tuple[Swept, str]:
@@ -181,11 +216,15 @@ def _gate(
     if feeds.origin == SYNTHETIC:
         other = seed + _HELD_OUT_SEED
         samples = calibration_inputs(runner, view, interface, None, other, _HELD_OUT).samples
-    plain = _plain(runner, view, survey, swept.plan)
-    scores = [
-        output_sqnr(runner, survey.sites, interface.tensors, samples, given)
-        for given in (swept.given, plain.given)
+    others = [_plain(runner, view, survey, plan, ())]
+    if any(item.bias for item in plan.items):
+        others.append(_plain(runner, view, survey, plan, feeds.samples))
+    known = [
+        output_sqnr(runner, view.main, survey.sites, interface.tensors, samples, one.given)
+        for one in (swept, *others)
     ]
+    best = max(range(1, len(known)), key=lambda number: known[number])
+    plain, scores = others[best - 1], (known[0], known[best])
     said = f"output SQNR {scores[0]:.1f} dB with calibrated codes, {scores[1]:.1f} dB with absmax"
     if scores[0] >= scores[1] + _LEAST_GAIN:
         return swept, said
@@ -194,24 +233,26 @@ def _gate(
     return replace(plain, outcomes=outcomes), said
 
 
-def _plain(runner: Runner, view: View, survey: Survey, plan: Plan) -> Swept:
+def _plain(
+    runner: Runner, view: View, survey: Survey, plan: Plan, samples: Sequence[Sample]
+) -> Swept:
+    """Without calibrated codes; with corrected biases where there are samples."""
     items = tuple(
-        replace(item, scheme=replace(item.scheme, method=ABSMAX))
-        if item.scheme.method == GPTQ
-        else item
+        replace(item, scheme=_data_free(item.scheme), bias=item.bias if samples else "")
         for item in plan.items
     )
-    return Sweep(runner, view, survey.sites, ()).run(replace(plan, items=items))
+    return Sweep(runner, view, survey.sites, samples).run(replace(plan, items=items))
+
+
+def _data_free(scheme: QuantScheme) -> QuantScheme:
+    return replace(scheme, method=ABSMAX) if scheme.method == GPTQ else scheme
 
 
 def _uncalibrated(graph: Graph, view: View, survey: Survey, plan: Plan, problem: str) -> Calibrated:
     """Everything falls back, with one reason for all."""
     reason = f"the graph cannot be run: {problem}"
-    items = []
-    for item in plan.items:
-        method = ABSMAX if item.scheme.method == GPTQ else item.scheme.method
-        items.append(replace(item, scheme=replace(item.scheme, method=method)))
-    plain = replace(plan, items=tuple(items))
+    items = tuple(replace(item, scheme=_data_free(item.scheme), bias="") for item in plan.items)
+    plain = replace(plan, items=items)
     result = rewrite_surveyed(graph, view, survey.sites, plain)
     outcomes = tuple(
         Outcome(
@@ -219,6 +260,7 @@ def _uncalibrated(graph: Graph, view: View, survey: Survey, plan: Plan, problem:
             item.scheme.method,
             reason if before.scheme.method == GPTQ else "",
             None,
+            reason if before.bias else "",
         )
         for item, before in zip(plain.items, plan.items)
     )

@@ -8,8 +8,11 @@ import numpy as np
 
 from graphwq.graphdef.dtypes import NUMPY
 from graphwq.quant.metrics import sqnr_db
+from graphwq.quant.shift import Shift
 from graphwq.rewrite.run import Given
+from graphwq.survey.bias import bias_of
 from graphwq.survey.sites import WeightSite
+from graphwq.survey.view import ScopeView
 from graphwq.verify.feeds import Sample
 from graphwq.verify.runner import Runner
 
@@ -17,8 +20,17 @@ from graphwq.verify.runner import Runner
 _LIMIT = 100.0
 
 
+def _bias(view: ScopeView, site: WeightSite, shift: Shift) -> Dict[str, np.ndarray]:
+    place = bias_of(view, site)
+    assert place is not None
+    tensor = view.nodes[place.constant].tensor()
+    assert tensor is not None
+    return {f"{place.constant}:0": shift.apply(tensor.numpy())}
+
+
 def output_sqnr(
     runner: Runner,
+    view: ScopeView,
     sites: Sequence[WeightSite],
     tensors: Sequence[str],
     samples: Sequence[Sample],
@@ -36,6 +48,8 @@ def output_sqnr(
     weights: Dict[str, np.ndarray] = {}
     for site in sites:
         there = given.get(site.weight)
+        if there is not None and there.shift is not None:
+            weights.update(_bias(view, site, there.shift))
         if there is not None and not site.scope:
             values = there.quantized.dequantize().astype(NUMPY[site.dtype])
             weights[f"{site.node}:0"] = values

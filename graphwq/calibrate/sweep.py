@@ -8,6 +8,7 @@ from typing import Dict, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from graphwq.calibrate.activations import Activations
+from graphwq.calibrate.bias import correction
 from graphwq.calibrate.choose import all_finite, choose, output_error
 from graphwq.calibrate.layer import Layer, layer_of, observe, together
 from graphwq.errors import InputError, UnsupportedError
@@ -15,8 +16,10 @@ from graphwq.quant.audit import audit
 from graphwq.quant.method import quantize_by_method
 from graphwq.quant.metrics import sqnr_db
 from graphwq.quant.scheme import ABSMAX, GPTQ, QuantizedTensor
+from graphwq.quant.shift import Shift, step_of
 from graphwq.rewrite.plan import Plan, PlanItem
 from graphwq.rewrite.run import Given, Progress
+from graphwq.survey.bias import BiasPlace, bias_of
 from graphwq.survey.sites import WeightSite
 from graphwq.survey.view import View
 from graphwq.verify.feeds import Sample
@@ -36,12 +39,14 @@ class Outcome:
         reason: why it is not the one that was asked for; "" where it is.
         sqnr_db: of the layer's outputs on the calibration inputs, with all layers before it
             quantized; None where nothing was observed.
+        bias: why the layer's bias does not take its mean error; "" where it does, or was not asked.
     """
 
     weight: str
     method: str
     reason: str
     sqnr_db: Optional[float]
+    bias: str = ""
 
     def to_json(self) -> Dict[str, object]:
         """The outcome as JSON data."""
@@ -51,6 +56,7 @@ class Outcome:
             "method": self.method,
             "reason": self.reason,
             "sqnr_db": self.sqnr_db if finite else None,
+            **({"bias": self.bias} if self.bias else {}),
         }
 
 
@@ -114,9 +120,9 @@ class Sweep:
             done[item.weight] = self._step(item, layers.get(item.weight), reasons)
             if self._activations.nbytes > _KEEP_BYTES:
                 rest = [layers[one.weight] for one in order[number:] if one.weight in layers]
-                self._activations.forget_all_but(
-                    [tensor for layer in rest for tensor in layer.tensors]
-                )
+                needed = [tensor for layer in rest for tensor in layer.tensors]
+                needed += [place.tensor for one in order[number:] for place in self._place(one)]
+                self._activations.forget_all_but(needed)
             if progress is not None:
                 progress(number, len(order), item.weight)
         results = [done[item.weight] for item in plan.items]
@@ -160,9 +166,33 @@ class Sweep:
         if chosen is not plain:
             error = audit(weight, chosen).error
         self._set(item, weight, chosen)
-        item = replace(item, scheme=chosen.scheme)
-        outcome = Outcome(item.weight, chosen.scheme.method, reason, sqnr)
-        return item, Given(chosen, error), outcome
+        shift, why = self._corrected(item, chosen)
+        bias = item.bias if shift is not None else ""
+        item = replace(item, scheme=chosen.scheme, bias=bias)
+        outcome = Outcome(item.weight, chosen.scheme.method, reason, sqnr, why)
+        return item, Given(chosen, error, shift=shift), outcome
+
+    def _place(self, item: PlanItem) -> Tuple[BiasPlace, ...]:
+        place = bias_of(self._view.main, self._sites[item.weight]) if item.bias else None
+        return () if place is None or place.constant != item.bias else (place,)
+
+    def _corrected(self, item: PlanItem, chosen: QuantizedTensor) -> Tuple[Optional[Shift], str]:
+        """What the bias of a layer takes, or why it takes nothing."""
+        if not item.bias:
+            return None, ""
+        try:
+            (place,) = self._place(item)
+        except ValueError:
+            raise InputError(
+                f"the plan corrects {item.bias!r}, which is no bias of {item.weight!r} alone: make "
+                "a new plan"
+            ) from None
+        try:
+            shift, old = correction(self._view.main, place, self._activations, step_of(chosen))
+        except (InputError, UnsupportedError) as problem:
+            return None, str(problem)
+        self._activations.set_weight(place.constant, old, shift.apply(old))
+        return shift, ""
 
     def _calibrated(
         self, item: PlanItem, layer: Layer, weight: np.ndarray, plain: QuantizedTensor

@@ -1,4 +1,4 @@
-"""The part of ``graphwq quantize`` that runs the graph: methods that look at what layers see."""
+"""The part of ``quantize`` and ``mnn`` that runs the graph: methods that need what layers see."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphwq.rewrite.planner import Options
 from graphwq.rewrite.run import Progress
 
 if TYPE_CHECKING:
-    from graphwq.calibration import Calibrated
+    from graphwq.calibration import Calibrated, Wishes
 
 _SYNTHETIC = "synthetic"
 _SAMPLES = 8
@@ -26,7 +26,7 @@ _NAMED = 3
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of calibration."""
-    group = parser.add_argument_group("calibration, for --method gptq and auto")
+    group = parser.add_argument_group("calibration, for --method gptq and auto and --correct-bias")
     group.add_argument(
         "--calibration",
         metavar="FEEDS.npz",
@@ -44,13 +44,19 @@ def wanted(arguments: argparse.Namespace, plan: Optional[Plan]) -> bool:
     Raises:
         InputError: an option of calibration without a method that uses it, or a wrong number.
     """
-    method = arguments.method
-    needed = method in (GPTQ, options.AUTO)
+    needed = arguments.method in (GPTQ, options.AUTO) or arguments.correct_bias
     if plan is not None:
-        needed = any(item.scheme.method == GPTQ for item in plan.items)
+        needed = any(item.scheme.method == GPTQ or item.bias for item in plan.items)
+    if arguments.correct_bias and arguments.calibration in (None, _SYNTHETIC):
+        raise InputError(
+            "--correct-bias needs real inputs, for made-up ones have other means: give "
+            "--calibration FEEDS.npz"
+        )
     for name in ("calibration", "samples", "seed"):
         if getattr(arguments, name) is not None and not needed:
-            raise InputError(f"--{name} has no effect without --method gptq or auto")
+            raise InputError(
+                f"--{name} has no effect without --method gptq, auto or --correct-bias"
+            )
     if arguments.samples is not None and arguments.samples < 1:
         raise InputError(f"--samples must be at least 1, not {arguments.samples}")
     if arguments.seed is not None and arguments.seed < 0:
@@ -61,39 +67,80 @@ def wanted(arguments: argparse.Namespace, plan: Optional[Plan]) -> bool:
 def run(
     arguments: argparse.Namespace,
     graph: Graph,
-    wishes: Options,
+    asked: Options,
     plan: Optional[Plan],
     step: Optional[Progress],
 ) -> Calibrated:
     """Quantize by running the graph."""
     from graphwq import calibration
 
-    source = None if arguments.calibration in (None, _SYNTHETIC) else Path(arguments.calibration)
-    seed = 0 if arguments.seed is None else arguments.seed
-    samples = arguments.samples or _SAMPLES
+    how = wishes(arguments)
     if plan is not None:
         return calibration.carry_out_plan(
-            graph, plan, arguments.storage, source, seed, samples, step
+            graph, plan, arguments.storage, how.source, how.seed, how.samples, step
         )
-    auto = arguments.method == options.AUTO
-    return calibration.quantize_calibrated(graph, wishes, source, seed, samples, auto, step)
+    return calibration.quantize_calibrated(
+        graph, asked, how.source, how.seed, how.samples, how.auto, step
+    )
 
 
-def show(made: Calibrated) -> None:
-    """Print what calibration did, and the weights that fell back, by reason."""
+def wishes(arguments: argparse.Namespace) -> Wishes:
+    """How the arguments want the graph to be calibrated."""
+    from graphwq.calibration import Wishes
+
+    return Wishes(
+        next(iter(files(arguments)), None),
+        0 if arguments.seed is None else arguments.seed,
+        arguments.samples or _SAMPLES,
+        arguments.method == options.AUTO,
+    )
+
+
+def files(arguments: argparse.Namespace) -> List[Path]:
+    """The file of calibration inputs, where one is given: it must not be written over."""
+    name = arguments.calibration
+    return [] if name in (None, _SYNTHETIC) else [Path(name)]
+
+
+def show(made: Optional[Calibrated]) -> None:
+    """Print what calibration did, if there was one, and the weights that fell back, by reason."""
+    if made is None:
+        return
     told = made.plan.calibration
     if told is not None:
         print(f"calibrated on {text.plural(told.samples, 'input')} ({told.origin})")
     for note in made.notes:
         print(text.one_line(note))
+    _show_biases(made)
     reasons: Dict[str, List[str]] = {}
     for outcome in made.outcomes:
         if outcome.reason:
             reasons.setdefault(f"{outcome.method}: {outcome.reason}", []).append(outcome.weight)
+    _print_reasons("not calibrated", "method and reason", reasons)
+
+
+def _show_biases(made: Calibrated) -> None:
+    """Print which biases took a mean error, by how much, and why others did not."""
+    rows = [
+        (text.name(one.item.weight), text.name(one.item.bias), f"{one.shift.largest:.3g}")
+        for one in made.result.weights
+        if one.shift is not None
+    ]
+    if rows:
+        columns = ("weight", "bias or moving mean", "changed by at most>")
+        output.print_table(f"{text.plural(len(rows), 'bias', 'biases')} corrected", columns, rows)
+    reasons: Dict[str, List[str]] = {}
+    for outcome in made.outcomes:
+        if outcome.bias:
+            reasons.setdefault(outcome.bias, []).append(outcome.weight)
+    _print_reasons("biases left as they are", "reason", reasons)
+
+
+def _print_reasons(title: str, heading: str, reasons: Dict[str, List[str]]) -> None:
     rows = []
     for reason, weights in reasons.items():
         named = ", ".join(text.name(weight) for weight in weights[:_NAMED])
         more = f" and {len(weights) - _NAMED} more" if len(weights) > _NAMED else ""
         rows.append((str(len(weights)), text.one_line(reason), named + more))
     if rows:
-        output.print_table("not calibrated", ("weights>", "method and reason", "names"), rows)
+        output.print_table(title, ("weights>", heading, "names"), rows)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from graphwq import text
-from graphwq.cli import options, output, sources
+from graphwq.cli import calibrated, options, output, sources
 from graphwq.cli.about import about
 from graphwq.errors import InputError
 from graphwq.graphdef.atomic import check_output, write_atomically
@@ -48,6 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         else:
             _configure_output(action, name)
         options.configure(action, STORAGES)
+        calibrated.configure(action)
         sources.configure(action)
 
 
@@ -102,10 +103,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _prepare(arguments: argparse.Namespace) -> Prepared:
     plan = options.read_plan(arguments)
-    wishes = options.from_arguments(arguments)
+    asked = options.from_arguments(arguments)
+    measured = calibrated.wanted(arguments, plan)
+    how = calibrated.wishes(arguments) if measured else None
     graph = sources.load(arguments).graph
-    with about(arguments.graph):
-        return prepare(graph, plan, wishes, arguments.storage or BAKE)
+    with about(arguments.graph), output.progress("quantizing") as step:
+        return prepare(graph, plan, asked, arguments.storage or BAKE, how, step)
+
+
+def _calibration(prepared: Prepared) -> Dict[str, Any]:
+    """What JSON output says of the calibration, where there was one."""
+    return {} if prepared.calibrated is None else prepared.calibrated.to_json()
 
 
 def _lint(arguments: argparse.Namespace) -> int:
@@ -113,15 +121,18 @@ def _lint(arguments: argparse.Namespace) -> int:
     use_converter = child.is_installed() and not arguments.no_converter
     report = lint_graph(prepared, use_converter)
     if arguments.json:
-        output.print_json({"input": str(arguments.graph), **report.to_json()})
+        data = {"input": str(arguments.graph), **report.to_json()}
+        output.print_json({**data, **_calibration(prepared)})
     else:
         _print_lint(arguments.graph, report)
+        calibrated.show(prepared.calibrated)
     return 1 if report.refusal else 0
 
 
 def _convert(arguments: argparse.Namespace) -> int:
     child.require()
     inputs = _given(arguments.graph, arguments.plan, arguments.feeds, arguments.append)
+    inputs += calibrated.files(arguments)
     for path in _given(arguments.output, arguments.params):
         check_output(path, inputs, arguments.force)
     _check_forms(arguments.params, arguments.append)
@@ -140,9 +151,10 @@ def _convert(arguments: argparse.Namespace) -> int:
         write_atomically(arguments.params, (result.records,), arguments.force)
     if arguments.json:
         paths = {"input": str(arguments.graph), "output": str(arguments.output)}
-        output.print_json({**paths, **result.to_json()})
+        output.print_json({**paths, **result.to_json(), **_calibration(prepared)})
     else:
         _print_converted(arguments, prepared, result)
+        calibrated.show(prepared.calibrated)
     uncompared = arguments.feeds is not None and not result.outputs
     return 0 if result.passed and not uncompared else 1
 
@@ -153,6 +165,7 @@ def _command(arguments: argparse.Namespace) -> int:
     params = arguments.params or target.with_suffix(".params.bin")
     version = None if arguments.converter is None else command.parse_version(arguments.converter)
     inputs = _given(arguments.graph, arguments.plan, arguments.append)
+    inputs += calibrated.files(arguments)
     if len({target, model, params}) < 3:
         raise InputError("graph, model and compression file need three names")
     for path in (target, params):
@@ -170,7 +183,8 @@ def _command(arguments: argparse.Namespace) -> int:
     write_atomically(params, (contents,), arguments.force)
     if arguments.json:
         data = {"graph": str(target), "model": str(model), "params": str(params)}
-        output.print_json({**data, "command": list(line.argv), "notes": list(line.notes)})
+        told = {"command": list(line.argv), "notes": list(line.notes), **_calibration(prepared)}
+        output.print_json({**data, **told})
         return 0
     print(text.printable(line.line))
     for note in line.notes:

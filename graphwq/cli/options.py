@@ -94,6 +94,12 @@ def configure(parser: argparse.ArgumentParser, for_mnn: Sequence[str] = ()) -> N
             help="also quantize weights whose integer form is not smaller on disk",
         )
     group.add_argument(
+        "--correct-bias",
+        action="store_true",
+        help="let biases and moving means that are there take the mean of the layers' output "
+        "errors, measured on the inputs of --calibration",
+    )
+    group.add_argument(
         "--scale-bits",
         type=_number,
         metavar="N",
@@ -129,6 +135,7 @@ def from_arguments(arguments: argparse.Namespace) -> Options:
         exclude=tuple(arguments.exclude),
         ops=_listed(arguments.ops),
         keep_larger=arguments.keep_larger,
+        correct_bias=arguments.correct_bias,
         **{key: value for key, value in chosen.items() if value is not None},
     )
 
@@ -142,7 +149,7 @@ def given(arguments: argparse.Namespace) -> Tuple[str, ...]:
     """Those of these options, apart from --storage, that stand on the command line."""
     names = ["bits", "granularity", "group_size", "rule", "include", "exclude", "ops"]
     names += ["min_elements", "keep_larger", "scale_bits", "method"]
-    names += ["target_bits", "target_size"]
+    names += ["target_bits", "target_size", "correct_bias"]
     values = {name: getattr(arguments, name) for name in names}
     return tuple(
         "--" + name.replace("_", "-")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Tuple
 
 from graphwq import text
-from graphwq.cli import mixture, options, output, sources
+from graphwq.cli import mixture, options, output, sources, tradeoff
 from graphwq.cli.about import about
 from graphwq.errors import InputError
 from graphwq.graphdef.atomic import check_output, write_atomically
@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     options.configure(parser)
+    tradeoff.configure(parser)
     sources.configure(parser)
 
 
@@ -34,6 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
             "--method auto decides by running the graph: use graphwq quantize --method auto "
             "--save-plan PLAN.json"
         )
+    tradeoff.check(arguments)
+    if arguments.sweep:
+        return tradeoff.run(arguments)
     wishes = options.from_arguments(arguments)
     if arguments.output is not None:
         check_output(arguments.output, (arguments.graph,), arguments.force)

@@ -42,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Quantize one graph."""
     inputs = [arguments.graph] + ([arguments.plan] if arguments.plan else [])
+    inputs += calibrated.files(arguments)
     plan = options.read_plan(arguments)
     wishes = options.from_arguments(arguments)
     check_output(arguments.output, inputs, arguments.force)
@@ -72,8 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         output.print_json({**data, **made.to_json()} if made is not None else data)
     else:
         _print(arguments, result, before, after)
-        if made is not None:
-            calibrated.show(made)
+        calibrated.show(made)
     return 0
 
 

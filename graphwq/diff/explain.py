@@ -22,7 +22,7 @@ from graphwq.rewrite.recover import Recovered, RecoveredWeight, by_method, recov
 from graphwq.rewrite.run import WeightResult
 from graphwq.survey.locate import locate_in
 from graphwq.survey.view import View, build
-from graphwq.text import decibel, plural, size
+from graphwq.text import decibel, name, plural, size
 
 #: So many changed constants are looked at for a sign of quantization.
 _MOST_TRIED = 1000
@@ -210,6 +210,13 @@ def weight_changes(explanation: Explanation, tallies: Mapping[str, Tally]) -> It
                 f"{off} than the plan's method ({weight.item.scheme.method}) gives",
                 {"codes": off},
             )
+    for weight in explanation.recovered.weights:
+        if weight.uncorrected:
+            yield _not_followed(
+                weight.item.weight,
+                f"the plan corrects {weight.uncorrected!r}, NEW does not hold it that way",
+                {"bias": weight.uncorrected},
+            )
     for item in explanation.recovered.missing:
         yield _not_followed(
             item.weight,
@@ -275,6 +282,8 @@ def _quantized(
     ]
     if result.bytes_before != result.bytes_after:
         parts.append(f"{size(result.bytes_before)} -> {size(result.bytes_after)}")
+    if result.shift is not None:
+        parts.append(f"{name(result.item.bias)} corrected by up to {result.shift.largest:.3g}")
     if off and not given:
         parts.append(f"{off} than rounding to nearest gives")
     data = result.to_json()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Union
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from graphwq.mnn.prepare import prepare
 from graphwq.mnn.report import LintReport, lint_graph
 from graphwq.rewrite.plan import BAKE, Plan
 from graphwq.rewrite.planner import Options
+
+if TYPE_CHECKING:
+    from graphwq.calibration import Wishes
 
 GraphOrPath = Union[Graph, str, Path]
 
@@ -51,6 +54,7 @@ def convert_mnn(
     storage: str = BAKE,
     feeds: Optional[Mapping[str, np.ndarray]] = None,
     force: bool = False,
+    wishes: Optional[Wishes] = None,
     **options: Any,
 ) -> Converted:
     """Quantize a graph, convert it, prove codes, scales and outputs, and write the ``.mnn``.
@@ -64,6 +68,7 @@ def convert_mnn(
         feeds: arrays by tensor name (``input:0``) to run graph and model on; seeded noise where
             not given.
         force: replace an existing file.
+        wishes: how to calibrate, for the method gptq: a ``graphwq.calibration.Wishes``.
         options: as for ``graphwq.plan``.
 
     Returns:
@@ -77,7 +82,7 @@ def convert_mnn(
     """
     inputs = () if isinstance(graph, Graph) else (Path(graph),)
     check_output(Path(path), inputs, force)
-    prepared = prepare(_graph(graph), plan, Options(bits=bits, **options), storage)
+    prepared = prepare(_graph(graph), plan, Options(bits=bits, **options), storage, wishes)
     result = convert(prepared, feeds)
     write_atomically(Path(path), (result.data,), force)
     return result

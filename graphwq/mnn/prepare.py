@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, replace
-from typing import Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
@@ -12,12 +12,16 @@ from graphwq.mnn import lint
 from graphwq.mnn.compress_params import Key, Record
 from graphwq.mnn.lint import Layer
 from graphwq.mnn.stored import as_floats
+from graphwq.quant.scheme import DATA_FREE
 from graphwq.rewrite.plan import BAKE, DEQUANT, Plan, Whole
 from graphwq.rewrite.planner import Options, plan_survey
-from graphwq.rewrite.run import RewriteResult, rewrite_surveyed
+from graphwq.rewrite.run import Progress, RewriteResult, rewrite_surveyed
 from graphwq.survey.locate import locate_in
 from graphwq.survey.sites import Skip
 from graphwq.survey.view import build
+
+if TYPE_CHECKING:
+    from graphwq.calibration import Calibrated, Wishes
 
 #: What the converter reads: it has no FakeQuant op.
 STORAGES = (BAKE, DEQUANT)
@@ -35,6 +39,7 @@ class Prepared:
         layers: every use of every weight.
         skips: the float constants that are no weights, or stay float, with the reason.
         uuid: for the model; the same for the same graph and plan.
+        calibrated: what calibration did, where the plan asked for it.
     """
 
     graph: Graph
@@ -43,6 +48,7 @@ class Prepared:
     layers: Tuple[Layer, ...]
     skips: Tuple[Skip, ...]
     uuid: str
+    calibrated: Optional[Calibrated] = None
 
     def records(self, keep_float: bool = False) -> List[Record]:
         """The records of the compression file: one per quantized layer, each name once.
@@ -69,6 +75,8 @@ def prepare(
     plan: Optional[Plan] = None,
     options: Optional[Options] = None,
     storage: str = BAKE,
+    wishes: Optional[Wishes] = None,
+    progress: Optional[Progress] = None,
 ) -> Prepared:
     """Quantize a graph for the converter.
 
@@ -78,10 +86,15 @@ def prepare(
         options: how to plan where there is no plan; weights that are larger as integers in a
             ``.pb`` are quantized too, since in a ``.mnn`` they are not.
         storage: ``bake`` or ``dequant``, the form in which the converter gets the weights.
+        wishes: how to calibrate, where the method asks for it; of a plan that was calibrated its
+            own inputs are used.
+        progress: called with (done, total, weight) after each weight.
 
     Raises:
-        InputError: a broken graph, a plan of another graph, a storage that MNN cannot read.
+        InputError: a broken graph, a plan of another graph, a storage that MNN cannot read, or
+            calibration inputs that are not those of the plan.
         QuantizationError: a weight holds NaN or Inf.
+        MissingDependencyError: the method needs TensorFlow, which is not installed.
     """
     if storage not in STORAGES:
         raise InputError(f"MNN cannot read the storage {storage!r}: use {' or '.join(STORAGES)}")
@@ -92,17 +105,29 @@ def prepare(
             f"the plan was made for another graph (its digest is {made_for[:12]}..., this graph's "
             f"{digest[:12]}...): make a new plan"
         )
+    is_given = plan is not None
     if plan is None:
         graph = as_floats(graph)
     view = build(graph)
     view.check()
     survey = locate_in(view)
     if plan is None:
-        wishes = replace(options or Options(), keep_larger=True, storage=storage)
-        plan = plan_survey(view, survey, wishes, None)
+        asked = replace(options or Options(), keep_larger=True, storage=storage)
+        plan = plan_survey(view, survey, asked, None)
     items = tuple(replace(item, storage=storage, form=Whole()) for item in plan.items)
-    plan = Plan(None, items, plan.skips)
-    result = rewrite_surveyed(graph, view, survey.sites, plan)
+    plan = replace(plan, graph_digest=None, items=items)
+    made: Optional[Calibrated] = None
+    if all(item.scheme.method in DATA_FREE and not item.bias for item in items):
+        plan = Plan(None, items, plan.skips)
+        result = rewrite_surveyed(graph, view, survey.sites, plan, progress)
+    else:
+        from graphwq import calibration
+
+        how = wishes or calibration.Wishes()
+        how = how.as_made(plan) if is_given else how
+        made = calibration.carry_out(graph, view, survey, plan, how, progress)
+        plan, result = replace(made.plan, mixture=None), made.result
     layers = tuple(lint.layers(view, survey, result.quantized))
     name = f"{digest}:{replace(plan, graph_digest=digest).dumps()}"
-    return Prepared(graph, plan, result, layers, plan.skips, str(uuid.uuid5(_NAMESPACE, name)))
+    uid = str(uuid.uuid5(_NAMESPACE, name))
+    return Prepared(graph, plan, result, layers, plan.skips, uid, made)

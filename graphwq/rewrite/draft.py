@@ -21,6 +21,7 @@ from graphwq.quant.method import quantize_by_method
 from graphwq.quant.metrics import WeightError
 from graphwq.quant.quantize import some_channels
 from graphwq.quant.scheme import MAX_BITS, PerGroup, QuantizedTensor
+from graphwq.quant.shift import Shift
 from graphwq.rewrite import bake, dequant, fake_quant, invariants, rows, split
 from graphwq.rewrite.builder import Builder, Place
 from graphwq.rewrite.codes import quantize_weight
@@ -46,11 +47,13 @@ class Given:
         error: of their values against the weight.
         prefix: number of the first name prefix that the weight's nodes have; None where the next
             free one will do.
+        shift: of the constant that the item names as its ``bias``; None leaves it as it is.
     """
 
     quantized: QuantizedTensor
     error: WeightError
     prefix: Optional[int] = None
+    shift: Optional[Shift] = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class DraftedWeight:
         job: what computes the values of ``edits``.
         bytes_before, bytes_after: see ``WeightResult``.
         edits: none where the weight is already what the plan asks for; then ``job`` has run.
+        shift: see ``WeightResult``.
     """
 
     item: PlanItem
@@ -71,6 +75,7 @@ class DraftedWeight:
     bytes_before: int
     bytes_after: int
     edits: Tuple[Edit, ...]
+    shift: Optional[Shift] = None
 
 
 @dataclass(frozen=True)
@@ -140,9 +145,12 @@ class Drafter:
             own = () if same else self._edits(site, self._node(site), item, job.values)
             before, after, tables = self._sizes(own)
             shared += tables
-            weights.append(
-                DraftedWeight(item, site, job, before or site.nbytes, after or site.nbytes, own)
-            )
+            shift = None if there is None else there.shift
+            if shift is not None:
+                bias = bake.shifted(self._view.main.nodes[item.bias], shift)
+                own += replace_by("", bias.name, [bias])
+            sizes = before or site.nbytes, after or site.nbytes
+            weights.append(DraftedWeight(item, site, job, *sizes, own, shift))
         return Draft(self._graph, tuple(weights), plan.skips, shared, plan.mixture)
 
     def _kept(self, work: Sequence[Work], jobs: Sequence[Job], keep: bool) -> Iterator[bool]:
@@ -179,6 +187,11 @@ class Drafter:
             raise InputError(
                 f"the plan names {item.weight!r}, which is no constant weight of this graph: make "
                 "a new plan"
+            )
+        if item.bias and item.weight not in self._given:
+            raise InputError(
+                f"the plan corrects {item.bias!r}, the bias of {item.weight!r}, by what the layer "
+                "sees: give inputs with --calibration"
             )
         form = item.form
         fits = True

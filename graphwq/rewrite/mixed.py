@@ -76,8 +76,9 @@ def plan_mixed(
         InputError: the target cannot be reached, or there is nothing to choose.
         QuantizationError: a weight holds NaN or Inf.
     """
-    check_patterns(survey, options)
-    return _Mixer(graph, view, survey, options).plan(digest)
+    target = options.target
+    assert target is not None
+    return Mixer(graph, view, survey, options).plan(target, digest)
 
 
 @dataclass(frozen=True)
@@ -107,22 +108,27 @@ def _order(found: _Found) -> Tuple[float, int]:
     return found.error, found.nbytes
 
 
-class _Mixer:
+class Mixer:
     """The choices of one graph.
 
     Attributes:
-        free: names of the weights whose width is chosen.
+        free: how many values each weight has whose width is chosen.
         errors: by weight, at each of WIDTHS.
+
+    Raises:
+        InputError: a pattern of the options matches no weight.
+        QuantizationError: a weight holds NaN or Inf.
     """
 
     def __init__(self, graph: Graph, view: View, survey: Survey, options: Options) -> None:
+        check_patterns(survey, options)
         self._graph, self._view, self._survey = graph, view, survey
         self._options = options
         self._prices = Prices(view)
         self._fates = {site.weight: fate_of(view, site, options) for site in survey.sites}
         free = [site for site in survey.sites if self._is_free(site)]
         self._free = [one for one in map(self._priced, free) if one is not None]
-        self.free = tuple(one.site.weight for one in self._free)
+        self.free = {one.site.weight: one.site.size for one in self._free}
         self.errors = weight_errors(view, [(one.site, one.items[0]) for one in self._free])
         floats = self._same(None).nbytes
         self._rest = floats - sum(one.site.nbytes for one in self._free)
@@ -141,14 +147,12 @@ class _Mixer:
         smaller = self._options.keep_larger or min(prices) < site.nbytes
         return _Free(site, tuple(items), prices) if smaller else None
 
-    def plan(self, digest: Optional[str]) -> Plan:
-        """The plan for the target of the options.
+    def plan(self, target: Target, digest: Optional[str]) -> Plan:
+        """The plan for a target.
 
         Raises:
-            InputError: it cannot be reached.
+            InputError: it cannot be reached, or there is nothing to choose.
         """
-        target = self._options.target
-        assert target is not None
         if not self._free:
             raise InputError(
                 f"there is no weight whose width could be chosen to reach {target}: graphwq "
@@ -166,6 +170,20 @@ class _Mixer:
             weights,
         )
         return replace(plan, mixture=mixture)
+
+    def uniform(self, num_bits: int) -> Tuple[Plan, int, float]:
+        """One width for all free weights, as ``--bits`` gives it.
+
+        Returns:
+            (plan, bytes of the file, the errors of the weights together).
+        """
+        at = WIDTHS.index(num_bits)
+        own = {one.site.weight: one.items[at] for one in self._free}
+        fates = [own.get(site.weight, self._fates[site.weight]) for site in self._survey.sites]
+        settled = settle(self._prices, self._survey.sites, fates, self._options)
+        plan = as_plan(self._survey, settled, None)
+        error = sum(float(self.errors[i.weight][at]) for i in plan.items if i.weight in own)
+        return plan, self._bytes_of(plan), error
 
     @property
     def _in_bytes(self) -> bool:
@@ -237,7 +255,9 @@ class _Mixer:
 
     def _measured(self, found: _Found) -> int:
         """Bytes of the file, by writing it with zeros for codes."""
-        plan = as_plan(self._survey, found.fates, None)
+        return self._bytes_of(as_plan(self._survey, found.fates, None))
+
+    def _bytes_of(self, plan: Plan) -> int:
         sites = {site.weight: site for site in self._survey.sites}
         nothing = WeightError(0.0, 0.0, 0.0)
         given = {}

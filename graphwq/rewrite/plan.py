@@ -81,6 +81,7 @@ class PlanItem:
         form: how the ``dequant`` form is built.
         layout: how packed codes lie in bytes: ``planes`` (``packing.pack``) or ``bits``
             (``packing.pack_bits``, for a weight in one piece).
+        bias: the constant that takes the mean of the layer's output error; "" for none.
     """
 
     weight: str
@@ -89,9 +90,11 @@ class PlanItem:
     stored_bits: int
     form: Form = Whole()
     layout: str = PLANES
+    bias: str = ""
 
     def to_json(self) -> Dict[str, Any]:
         """The item as JSON data."""
+        corrected = {"bias": self.bias} if self.bias else {}
         return {
             "weight": self.weight,
             "storage": self.storage,
@@ -104,6 +107,7 @@ class PlanItem:
             "stored_bits": self.stored_bits,
             "form": _form_to_json(self.form),
             "layout": self.layout,
+            **corrected,
         }
 
 
@@ -271,4 +275,5 @@ def _item_from_json(data: Any) -> PlanItem:
     if layout not in LAYOUTS:
         raise InputError(f"a damaged plan: layout {layout!r}; use one of {', '.join(LAYOUTS)}")
     form = _form_from_json(data["form"])
-    return PlanItem(_text(data["weight"]), storage, scheme, stored, form, layout)
+    bias = _text(data.get("bias", ""))
+    return PlanItem(_text(data["weight"]), storage, scheme, stored, form, layout, bias)

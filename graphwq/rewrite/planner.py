@@ -36,6 +36,7 @@ from graphwq.rewrite.plan import (
     Whole,
 )
 from graphwq.rewrite.target import Target, target_bits, target_size
+from graphwq.survey.bias import bias_of
 from graphwq.survey.locate import locate_in
 from graphwq.survey.sites import Reason, Skip, Source, Survey, WeightSite
 from graphwq.survey.view import View, build
@@ -69,6 +70,7 @@ class Options:
         method: how scale and codes are chosen, see QuantScheme.
         target_bits: instead of ``bits``: an average, see ``mixed.py``.
         target_size: instead of ``bits``: the size of the file, see ``target.target_size``.
+        correct_bias: let biases take the mean of the layers' output errors, see ``survey.bias``.
     """
 
     bits: int = 8
@@ -85,6 +87,7 @@ class Options:
     method: str = ABSMAX
     target_bits: Optional[float] = None
     target_size: Union[int, str, None] = None
+    correct_bias: bool = False
 
     def __post_init__(self) -> None:
         check_num_bits(self.bits)
@@ -163,7 +166,7 @@ def settle(
     prices: Prices, sites: Sequence[WeightSite], fates: Sequence[Fate], options: Options
 ) -> List[Fate]:
     """What depends on more than one weight, or on what it costs."""
-    settled = _one_cut_each(sites, fates)
+    settled = _one_bias_each(_one_cut_each(sites, fates))
     if options.keep_larger:
         return settled
     return _drop_larger(prices, sites, _drop_costly_tables(prices, sites, settled))
@@ -245,7 +248,9 @@ def fate_of(
     )
     form = form_of(view, site, scheme)
     layout = BITS if isinstance(form, Whole) and dequant.prefers_bits(site, bits) else PLANES
-    return PlanItem(site.weight, options.storage, scheme, bits, form, layout)
+    place = bias_of(view.main, site) if options.correct_bias else None
+    bias = "" if place is None else place.constant
+    return PlanItem(site.weight, options.storage, scheme, bits, form, layout, bias)
 
 
 def rule_for(site: WeightSite, options: Options) -> Optional[Rule]:
@@ -287,6 +292,18 @@ def _one_cut_each(sites: Sequence[WeightSite], fates: Sequence[Fate]) -> List[Fa
             if consumers & cut:
                 fate = replace(fate, form=Whole())
             cut |= consumers
+        result.append(fate)
+    return result
+
+
+def _one_bias_each(fates: Sequence[Fate]) -> List[Fate]:
+    """A bias takes the error of one weight."""
+    result: List[Fate] = []
+    taken = {""}
+    for fate in fates:
+        if isinstance(fate, PlanItem) and fate.bias:
+            fate = replace(fate, bias="" if fate.bias in taken else fate.bias)
+            taken.add(fate.bias)
         result.append(fate)
     return result
 

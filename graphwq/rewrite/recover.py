@@ -15,10 +15,12 @@ from graphwq.graphdef.graph import Graph
 from graphwq.quant.audit import Audit, audit
 from graphwq.quant.method import quantize_by_method
 from graphwq.quant.scheme import ABSMAX, QuantizedTensor
+from graphwq.quant.shift import Shift, read_shift, step_of
 from graphwq.rewrite.parallel import in_order
 from graphwq.rewrite.plan import Plan, PlanItem
 from graphwq.rewrite.readback import Found, read_back
 from graphwq.rewrite.run import Given, RewriteResult, rebuild
+from graphwq.survey.bias import bias_of
 from graphwq.survey.locate import locate_in
 from graphwq.survey.sites import Reason, Skip, Source, Survey, WeightSite
 from graphwq.survey.view import View, build
@@ -33,12 +35,16 @@ class RecoveredWeight:
         item: how it is stored; of a plan that was given the plan's own item.
         quantized: codes and scale.
         audit: of the codes against the reference's values.
+        shift: what the bias that ``item`` names was changed by; None where none was.
+        uncorrected: the bias that a given plan corrects and the candidate does not; "" for none.
     """
 
     site: WeightSite
     item: PlanItem
     quantized: QuantizedTensor
     audit: Audit
+    shift: Optional[Shift] = None
+    uncorrected: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ def recover_surveyed(
     found: List[RecoveredWeight] = []
     given: Dict[str, Given] = {}
     missing: List[PlanItem] = []
+    taken = {""}
 
     def read(pair: Tuple[WeightSite, Optional[PlanItem]]) -> Optional[Tuple[Found, Audit]]:
         site, item = pair
@@ -118,11 +125,41 @@ def recover_surveyed(
                 missing.append(item)
             continue
         stored, checked = result
-        found.append(RecoveredWeight(site, stored.item, stored.quantized, checked))
-        given[site.weight] = Given(stored.quantized, checked.error, stored.prefix)
+        bias, shift = _shift(view, candidate, site, item, stored.quantized)
+        bias = "" if bias in taken else bias
+        taken.add(bias)
+        wanted = "" if item is None or bias else item.bias
+        one = replace(stored.item, bias=bias)
+        shift = shift if bias else None
+        found.append(RecoveredWeight(site, one, stored.quantized, checked, shift, wanted))
+        given[site.weight] = Given(stored.quantized, checked.error, stored.prefix, shift)
     made = _plan(survey, found, plan)
     rebuilt = rebuild(reference, view, survey.sites, made, given)
     return Recovered(made, tuple(found), tuple(missing), rebuilt, plan is not None)
+
+
+def _shift(
+    view: View,
+    candidate: View,
+    site: WeightSite,
+    item: Optional[PlanItem],
+    quantized: QuantizedTensor,
+) -> Tuple[str, Optional[Shift]]:
+    """(constant, what it was changed by) of a bias that took a mean error; ("", None) for none."""
+    place = bias_of(view.main, site)
+    if place is None or (item is not None and item.bias != place.constant):
+        return "", None
+    nodes = view.main.nodes[place.constant], candidate.main.nodes.get(place.constant)
+    if nodes[1] is None or nodes[1].op != "Const":
+        return "", None
+    try:
+        old, new = nodes[0].tensor(), nodes[1].tensor()
+    except InputError:  # damaged: the structure layer says so
+        return "", None
+    if old is None or new is None or (old.shape, old.dtype) != (new.shape, new.dtype):
+        return "", None
+    shift = read_shift(old.numpy(), new.numpy(), step_of(quantized))
+    return ("", None) if shift is None else (place.constant, shift)
 
 
 def by_method(view: View, weight: RecoveredWeight, method: str) -> QuantizedTensor:

@@ -16,6 +16,7 @@ from graphwq.graphdef.node import Node
 from graphwq.graphdef.source import save
 from graphwq.quant.metrics import WeightError
 from graphwq.quant.scheme import QuantizedTensor
+from graphwq.quant.shift import Shift
 from graphwq.rewrite.draft import Draft, DraftedWeight, Drafter, applied
 from graphwq.rewrite.draft import Given as Given
 from graphwq.rewrite.edits import Edit
@@ -40,6 +41,7 @@ class WeightResult:
         bytes_before, bytes_after: in the file, scales and added nodes included, shared decoding
             tables not.
         changed: False where the weight was already what the plan asks for.
+        shift: what the bias of the layer was changed by; None where it was not.
     """
 
     item: PlanItem
@@ -47,10 +49,14 @@ class WeightResult:
     bytes_before: int
     bytes_after: int
     changed: bool
+    shift: Optional[Shift] = None
 
     def to_json(self) -> Dict[str, Any]:
         """The result as JSON data; ``sqnr_db`` is null where there is no error at all."""
         sqnr = self.error.sqnr_db
+        corrected = {}
+        if self.shift is not None:
+            corrected = {"bias": self.item.bias, "bias_shift": self.shift.largest}
         return {
             "weight": self.item.weight,
             "num_bits": self.item.scheme.num_bits,
@@ -59,6 +65,7 @@ class WeightResult:
             "max_abs_error": self.error.max_abs_error,
             "bytes_before": self.bytes_before,
             "bytes_after": self.bytes_after,
+            **corrected,
         }
 
 
@@ -283,5 +290,10 @@ def _with_values(edit: Edit) -> Edit:
 def _result(weight: DraftedWeight) -> WeightResult:
     assert weight.job.error is not None
     return WeightResult(
-        weight.item, weight.job.error, weight.bytes_before, weight.bytes_after, bool(weight.edits)
+        weight.item,
+        weight.job.error,
+        weight.bytes_before,
+        weight.bytes_after,
+        bool(weight.edits),
+        weight.shift,
     )

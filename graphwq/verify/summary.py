@@ -98,6 +98,13 @@ def _weights(report: Report) -> str:
         f"{text.size(before)} -> {text.size(after)}; worst SQNR "
         f"{decibel(worst.error.sqnr_db)} ({text.name(worst.weight)})"
     )
+    corrected = [item for item in layer.weights if item.bias]
+    if corrected:
+        most = max(corrected, key=lambda item: item.bias_shift)
+        line += (
+            f"; {len(corrected)} with a corrected bias, by at most {most.bias_shift:.3g} "
+            f"({text.name(most.bias)})"
+        )
     if layer.unchanged:
         line += f"; {len(layer.unchanged)} as they were"
     return line

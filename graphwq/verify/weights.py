@@ -44,6 +44,8 @@ class WeightCheck:
         bytes_before, bytes_after: in the file, added nodes included, shared tables not.
         ops: the ops that use the weight.
         histogram: of the values before and after, for the worst weights.
+        bias: the constant that took the mean of the layer's output error; "" for none.
+        bias_shift: the largest change of its values.
     """
 
     weight: str
@@ -62,6 +64,8 @@ class WeightCheck:
     bytes_after: int
     ops: Tuple[str, ...]
     histogram: Optional[Histogram] = None
+    bias: str = ""
+    bias_shift: float = 0.0
 
     def to_json(self) -> Dict[str, Any]:
         """The check as JSON data."""
@@ -82,6 +86,7 @@ class WeightCheck:
             "bytes_after": self.bytes_after,
             "ops": list(self.ops),
             "histogram": None if self.histogram is None else self.histogram.to_json(),
+            **({"bias": self.bias, "bias_shift": self.bias_shift} if self.bias else {}),
         }
 
     @classmethod
@@ -111,6 +116,8 @@ class WeightCheck:
             data["bytes_after"],
             tuple(data["ops"]),
             None if shown is None else Histogram.from_json(shown),
+            data.get("bias", ""),
+            data.get("bias_shift", 0.0),
         )
 
 
@@ -248,11 +255,17 @@ def _check(found: RecoveredWeight, sizes: Tuple[int, int], method: str) -> Weigh
         audit.levels,
         *sizes,
         tuple(dict.fromkeys(consumer.op for consumer in site.consumers)),
+        None,
+        found.item.bias,
+        0.0 if found.shift is None else found.shift.largest,
     )
 
 
 def _inexact(found: RecoveredWeight) -> Iterator[Problem]:
     error = found.audit.error
+    if found.shift is not None:
+        message = f"{found.item.bias!r} was changed by up to {found.shift.largest:.3g}"
+        yield Problem(WEIGHTS, "not_exact", found.site.weight, message)
     if error.sum_squared_errors or found.audit.non_finite:
         message = (
             f"its values are not the reference's: the largest difference is "
@@ -273,6 +286,9 @@ def _problems(found: RecoveredWeight) -> Iterator[Problem]:
     if audit.moved_zeros:
         message = f"{audit.moved_zeros} zeros of the reference are zeros no more"
         yield Problem(WEIGHTS, "zero_lost", weight, message)
+    if found.uncorrected:
+        message = f"the plan corrects {found.uncorrected!r}; the candidate's is no correction of it"
+        yield Problem(WEIGHTS, "bias_not_corrected", weight, message)
 
 
 def _by_method(
