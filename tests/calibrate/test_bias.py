@@ -17,7 +17,7 @@ from graphwq.calibration import Calibrated, quantize_calibrated
 from graphwq.diff.compare import diff_graphs
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
-from graphwq.graphdef.node import new_const
+from graphwq.graphdef.newnode import new_const
 from graphwq.graphdef.protos import AttrValue
 from graphwq.rewrite.planner import Options
 from graphwq.survey.view import build
