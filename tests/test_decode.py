@@ -421,3 +421,37 @@ def test_strings_that_are_gathered_are_no_codes() -> None:
 def test_an_empty_graph_stores_nothing() -> None:
     """And is no error."""
     assert stored_weights(build(Graph.parse(b""))) == ()
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("shape", [(1, 7), (7, 1), (1, 1)])
+def test_a_weight_with_as_many_scales_as_values(bits: int, shape: Tuple[int, ...]) -> None:
+    """One row, all of it positive: no mask over a weight, its scales are positive as well."""
+    b = GraphBuilder()
+    b.matmul("y", b.placeholder("x", [1, shape[0]]), b.const("w", np.abs(random_weight(shape)) + 1))
+    assert_read_back(quantize(b.graph(), bits, keep_larger=True))
+
+
+def test_a_mask_is_no_weight() -> None:
+    """Bytes of zeros and ones, times something that is zero in places."""
+    b = GraphBuilder()
+    mask = b.cast("mask", b.const("ones", np.array([[1, 0, 1]], np.int8)), dtypes.DT_INT8, 1)
+    b.op("root", "Mul", [mask, b.const("floats", np.float32([[0.5, 0, 2]]))])
+    assert _stored(b, "root") is None
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("scope", ["", "layer"])
+def test_half_weights_with_scales_of_sixteen_bits(bits: int, scope: str) -> None:
+    """The scale is read before the final Cast, in which it would be rounded."""
+    options = {"scale_bits": 16, "keep_larger": True}
+    assert_read_back(quantize(_typed(np.float16, scope), bits, "fake_quant", **options))
+
+
+def test_joining_one_piece_again_and_again() -> None:
+    """No weight is cut into pieces of which two are the same: a small file would be a large one."""
+    b = GraphBuilder()
+    piece = b.op("w", "Mul", [_cast_codes(b), _scale(b)])
+    b.matmul("y", b.placeholder("x", [1, 3]), piece)
+    b.op("both", "ConcatV2", [piece, piece, b.const("axis", 0)], N=2)
+    assert {item.weight for item in stored_weights(build(b.graph()))} == {"w"}

@@ -349,3 +349,16 @@ def test_strings_do_not_crash(op: str) -> None:
         evaluate(view, "y")
     except InputError:
         pass
+
+
+@pytest.mark.parametrize("bits", [-(2**63), -1, 0, 1, 17, 64, 2**31, 2**62])
+def test_fake_quant_of_no_width(bits: int) -> None:
+    """A width that no FakeQuant has is an error, not a number of 2^62 bits."""
+    with pytest.raises(InputError, match=r"num_bits .*: 2\.\.16 is possible"):
+        value_of("FakeQuantWithMinMaxVars", [A, A.min(), A.max()], num_bits=bits)
+
+
+@pytest.mark.parametrize("bits", [2, 16])
+def test_fake_quant_of_the_outermost_widths(bits: int) -> None:
+    """Both are possible."""
+    assert value_of("FakeQuantWithMinMaxVars", [A, A.min(), A.max()], num_bits=bits) is not None

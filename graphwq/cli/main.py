@@ -88,12 +88,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except BrokenPipeError:
         _drop_output()
         return 0
-    except stopping.Stopped as stop:
-        _complain(f"stopped by {stop.name}; {_NOT_WRITTEN}")
-        return stop.status
-    except KeyboardInterrupt:
-        _complain(f"interrupted; {_NOT_WRITTEN}")
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        status = getattr(stop, "status", INTERRUPTED)
+        what = "interrupted" if status == INTERRUPTED else f"stopped by {getattr(stop, 'name', '')}"
+        _complain(f"{what}; {_NOT_WRITTEN}")
+        return int(status)
     except MemoryError:
         _complain("error: not enough memory for this graph; run it on a larger machine")
         return GraphWQError.exit_code
@@ -116,6 +115,7 @@ def _run(named: str, arguments: List[str]) -> int:
         sys.stdout.flush()
         return status
     except Exception:
+        stopping.again()
         check_unchanged()
         raise
 

@@ -6,10 +6,16 @@ import signal
 import threading
 from contextlib import contextmanager
 from types import FrameType
-from typing import Iterator, Optional
+from typing import Dict, Iterator, List, Optional
 
-#: SIGINT is Python's KeyboardInterrupt already.
-_NAMES = ("SIGTERM", "SIGHUP")
+#: Signal -> the handler that it must have had to get ours. (One that nohup ignores stays ignored.)
+_HANDLERS = {
+    "SIGINT": signal.default_int_handler,
+    "SIGTERM": signal.SIG_DFL,
+    "SIGHUP": signal.SIG_DFL,  # Windows has none
+}
+
+_came: List[int] = []
 
 
 class Stopped(KeyboardInterrupt):
@@ -23,25 +29,40 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def signals() -> Iterator[None]:
-    """Raise ``Stopped`` where a signal comes; one that is ignored (nohup) stays ignored."""
+    """Raise ``Stopped`` where a signal comes."""
+    _came.clear()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {}
-    for name in _NAMES:
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-            before[number] = signal.signal(number, _stop)
+    before: Dict[int, object] = {}
     try:
+        for name, usual in _HANDLERS.items():
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) == usual:
+                before[number] = usual
+                signal.signal(number, _stop)
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler)  # type: ignore[arg-type]
 
 
 def _stop(number: int, _frame: Optional[FrameType]) -> None:
-    signal.signal(number, signal.SIG_IGN)  # a second one does not disturb cleaning up
+    _came.append(number)
+    if number == signal.SIGINT:  # a second Ctrl-C ends what does not end
+        signal.signal(number, signal.default_int_handler)
+    else:
+        signal.signal(number, signal.SIG_IGN)
     raise Stopped(number)
+
+
+def again() -> None:
+    """Raise ``Stopped`` where a signal has come and something else was made of it.
+
+    An import in C that is interrupted says ImportError, for instance.
+    """
+    if _came:
+        raise Stopped(_came[0])
 
 
 def leave() -> None:

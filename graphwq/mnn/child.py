@@ -6,6 +6,7 @@ dies with a segmentation fault on about a tenth of real graphs, and returns 0 on
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -23,6 +24,11 @@ from graphwq.errors import InputError, MissingDependencyError
 
 #: Seconds after which a conversion or a run is given up.
 TIME_LIMIT = 600.0
+
+#: What a disk says on which nothing more can be written.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+#: Bytes by which a model could be longer than it is, or there was no room for it.
+_ROOM = 1 << 16
 
 _WORKER = Path(__file__).with_name("worker.py")
 _MAX_REASON = 300
@@ -68,9 +74,45 @@ def require() -> None:
 
 @contextmanager
 def workspace() -> Iterator[Path]:
-    """A folder for one conversion, gone afterwards: the converter litters the current folder."""
-    with tempfile.TemporaryDirectory(prefix="graphwq-mnn-") as folder:
-        yield Path(folder)
+    """A folder for one conversion, gone afterwards: the converter litters the current folder.
+
+    Raises:
+        InputError: the disk of temporary files is full or cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="graphwq-mnn-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        _refuse_full_disk(error)
+        raise
+
+
+def _refuse_full_disk(error: OSError) -> None:
+    if error.errno in _DISK:
+        raise InputError(
+            f"the folder of temporary files {tempfile.gettempdir()} cannot be written: "
+            f"{error.strerror}; make room there, or let TMPDIR name another folder"
+        ) from error
+
+
+def _require_room(model: Path) -> None:
+    """Find out whether a model could be a little longer.
+
+    The converter does not look whether what it writes arrives: where it had no room, a piece of
+    the model is missing, and all that it said was of no use.
+
+    Raises:
+        InputError: there is no room for more.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        with open(str(model), "ab") as file:
+            size = os.fstat(file.fileno()).st_size
+            os.posix_fallocate(file.fileno(), size, _ROOM)
+            os.ftruncate(file.fileno(), size)
+    except OSError as error:
+        _refuse_full_disk(error)
 
 
 def convert(graph: Path, model: Path, options: Sequence[str] = ()) -> str:
@@ -83,12 +125,14 @@ def convert(graph: Path, model: Path, options: Sequence[str] = ()) -> str:
 
     Raises:
         ConverterError: no model came out of it.
+        InputError: there was no room for it.
         MissingDependencyError: the MNN package is not installed.
     """
     require()
     arguments = ["-f", "TF", "--modelFile", str(graph), "--MNNModel", str(model)]
     log, status = _start(["convert", *arguments, "--bizCode", "graphwq", *options], model.parent)
     written = model.is_file() and model.stat().st_size > 0
+    _require_room(model)
     if status != 0 or not written or "Converted Failed" in log:
         raise ConverterError(_reason(log, status))
     return log

@@ -40,7 +40,7 @@ def as_floats(graph: Graph) -> Graph:
 
 def _constant(node: Node, item: StoredWeight) -> Node:
     dtype = attr_of_type(node, "DstT") or attr_of_type(node, "T") or dtypes.DT_FLOAT
-    dtype = dtype if dtype in dtypes.NUMPY else dtypes.DT_FLOAT  # a type that nothing has
+    dtype = dtype if dtype in dtypes.QUANTIZABLE else dtypes.DT_FLOAT  # of a graph that is broken
     values = np.ascontiguousarray(item.values()).astype(dtypes.NUMPY[dtype])
     control = node.control_inputs
     return new_const(node.name, dtype, values.shape, values, control, None, node.device)

@@ -102,8 +102,8 @@ def decode(view: ScopeView, node: Node) -> Optional[StoredWeight]:
         return _joined(view, node, root)
     if root.op == "Mul" and len(root.data_inputs) == 2:
         return _product(view, node, root)
-    if node.op in ("Identity", "Cast"):
-        return _fake_quantized(view, node)
+    if root.op in ("Identity", "Cast"):
+        return _fake_quantized(view, node, root)
     return None
 
 
@@ -162,9 +162,9 @@ def _stored(
     )
 
 
-def _fake_quantized(view: ScopeView, node: Node) -> Optional[StoredWeight]:
+def _fake_quantized(view: ScopeView, node: Node, root: Node) -> Optional[StoredWeight]:
     """A FakeQuant op on the values themselves, perhaps between transposes and reshapes."""
-    fake = view.nodes.get(TensorRef.parse(node.data_inputs[0]).node) if node.data_inputs else None
+    fake = view.nodes.get(TensorRef.parse(root.data_inputs[0]).node) if root.data_inputs else None
     while fake is not None and fake.op in ("Identity", "Transpose", "Reshape"):
         if not fake.data_inputs or fake.op == "Identity":
             return None
@@ -180,9 +180,9 @@ def _fake_quantized(view: ScopeView, node: Node) -> Optional[StoredWeight]:
         return None
     step = top / np.float32(max_code(attr_of_int(fake, "num_bits", 8)))
     scales = np.broadcast_to(step, inner.shape)
-    last = node.name  # before a final Cast to half, in which the scale would be rounded
-    if node.op == "Cast":
-        last = TensorRef.parse(node.data_inputs[0]).node
+    last = root.name  # before a final Cast to half, in which the scale would be rounded
+    if root.op == "Cast":
+        last = TensorRef.parse(root.data_inputs[0]).node
     values = evaluate(view, last, {fake.name: inner})
     scale = evaluate(view, last, {fake.name: scales})
     if values is None or scale is None or not (scale > 0).all():

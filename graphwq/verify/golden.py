@@ -89,13 +89,13 @@ def record_golden(
 def compare_golden(
     golden: Golden,
     candidate: Runner,
-    limits: Limits = Limits(),  # noqa: B008
+    limits: Optional[Limits] = None,
     exact: bool = False,
     progress: Optional[Progress] = None,
     observe: Optional[Observer] = None,
 ) -> OutputsResult:
     """Like ``outputs.compare_outputs``, with golden data in the place of the reference."""
-    comparison = Comparison(candidate, golden.tensors, limits, exact, observe)
+    comparison = Comparison(candidate, golden.tensors, limits or Limits(), exact, observe)
     tries = TRIES if exact else 1
     comparison.run(lambda number, _: dict(golden.outputs[number]), golden.feeds, progress, tries)
     return comparison.result(golden.feeds, golden.repeatable)

@@ -35,3 +35,11 @@ def test_no_room(tmp_path: Path) -> None:
     made = scene("quantize", tmp_path, 4)
     limit = disturb.file_size_limit(1 << 20)
     assert disturb.refused(made, "no room", "quantize", "large", limit).broken == []
+
+
+def test_no_room_for_the_converter(tmp_path: Path) -> None:
+    """The converter writes half a model and says nothing: the disk is named, not the graph."""
+    pytest.importorskip("_tools", reason="needs MNN")
+    made = scene("mnn convert", tmp_path, 1)
+    limit = disturb.file_size_limit(len(made.new["out.mnn"]) // 2)
+    assert disturb.refused(made, "no room", "mnn convert", "File too large", limit).broken == []

@@ -1,10 +1,10 @@
 """One target under atheris (libFuzzer): ``python -m fuzz.engine TARGET FOLDER RUNS SECONDS``.
 
-Run from tests/ by ``fuzz.run``, in a process of its own. The folder gets ``queue/`` (inputs that reach
-something new), ``finds/`` (inputs that break a promise, one for each place) and ``stats.json``. A find
-does not stop the run; a crash or an input that takes more memory than allowed ends the process, and
-``fuzz.run`` starts another.
-"""  # noqa: E501
+Run from tests/ by ``fuzz.run``, in a process of its own. The folder gets ``queue/`` (inputs that
+reach something new), ``finds/`` (inputs that break a promise, one for each place) and
+``stats.json``. A find does not stop the run; a crash or an input that takes more memory than
+allowed ends the process, and ``fuzz.run`` starts another.
+"""
 
 from __future__ import annotations
 

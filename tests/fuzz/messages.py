@@ -1,9 +1,9 @@
 """Protobuf messages as trees that can be cut and joined: what the mutators work on.
 
-A tree is a list of fields; a field is ``[number, wire type, value]`` where the value is an int, bytes
-or, where a schema says that the field is a message, a tree. Reading is tolerant: what does not fit
-the schema stays bytes.
-"""  # noqa: E501
+A tree is a list of fields; a field is ``[number, wire type, value]`` where the value is an int,
+bytes or, where a schema says that the field is a message, a tree. Reading is tolerant: what does
+not fit the schema stays bytes.
+"""
 
 from __future__ import annotations
 

@@ -50,8 +50,9 @@ _WORDS = (
     b"BatchMatMul BatchMatMulV2 Gather GatherV2 ResourceGather Einsum Mul Add AddV2 BiasAdd Cast "
     b"Reshape Transpose ExpandDims Squeeze Split SplitV Slice StridedSlice ConcatV2 Pack Unpack "
     b"Switch Merge Enter Exit NextIteration VariableV2 VarHandleOp ReadVariableOp Assign "
-    b"AssignVariableOp If While PartitionedCall StatefulPartitionedCall NoOp IdentityN StopGradient "  # noqa: E501
-    b"FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel Dequantize LSTMBlockCell BlockLSTM "
+    b"AssignVariableOp If While PartitionedCall StatefulPartitionedCall NoOp IdentityN "
+    b"StopGradient FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel Dequantize "
+    b"LSTMBlockCell BlockLSTM "
     b"_FusedConv2D FusedPadConv2D RestoreV2 SaveV2 HashTableV2 FusedBatchNorm Relu Softmax "
     b"dtype value T Tparams Tindices shape strides padding data_format SAME VALID NHWC NCHW f body "
     b"cond then_branch else_branch transpose_a transpose_b adj_x adj_y axis N num_split equation "
@@ -432,8 +433,8 @@ def plain(data: bytes, random: Random) -> Optional[bytes]:
 
 _TOKENS = (
     b"node { } [ ] < > : , ; \"x\" 'y' # \n attr key value tensor tensor_shape dim size float_val "
-    b"dtype: DT_FLOAT DT_INVALID DT_HALF library function versions -1 99999999999999999999 1e999 nan "  # noqa: E501
-    b"inf true false 0x7f \\377 \\x tensor_content any_unknown_field [a.b/c.d]"
+    b"dtype: DT_FLOAT DT_INVALID DT_HALF library function versions -1 99999999999999999999 1e999 "
+    b"nan inf true false 0x7f \\377 \\x tensor_content any_unknown_field [a.b/c.d]"
 ).split(b" ")
 
 

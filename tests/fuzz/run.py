@@ -1,10 +1,10 @@
 """The fuzzer: ``python -m fuzz.run [--scale 1.0] [--folder DIR] [TARGET ...]``, from tests/.
 
-Every target runs in a child process (``fuzz.engine``) until it has had its share of runs; a child that
-dies is a find and is followed by another. Exit status 1 where there is any find. ``--table FILE``
-writes what was measured as Markdown; ``--keep`` puts the smallest inputs that reach everything into
-tests/fuzz/corpus.zip, which the normal tests run.
-"""  # noqa: E501
+Every target runs in a child process (``fuzz.engine``) until it has had its share of runs; a child
+that dies is a find and is followed by another. Exit status 1 where there is any find. ``--table
+FILE`` writes what was measured as Markdown; ``--keep`` puts the smallest inputs that reach
+everything into tests/fuzz/corpus.zip, which the normal tests run.
+"""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def _table() -> Graph:
 
 
 def _wired() -> Graph:
-    """What stands between a weight and its op: Enter, Split, Reshape, Transpose, Cast, ExpandDims."""  # noqa: E501
+    """What stands between a weight and its op: Enter, Split, Reshape, Transpose, Cast and more."""
     b = GraphBuilder()
     x = b.placeholder("x", [1, 4])
     w = b.const("w", random_weight((8, 4)))
@@ -387,10 +387,10 @@ def diffs() -> Dict[str, bytes]:
 
 
 def mnn_models() -> Dict[str, bytes]:
-    """Models that the converter of MNN 3.6.0 made of ``dense(6, 4)`` and ``convolution((2, 2, 3, 4))``.
+    """Models that the converter of MNN 3.6.0 made of ``dense(6, 4)`` and of a convolution 2 x 2.
 
     Float, 8 bits symmetric and 4 bits asymmetric; files, since nothing here writes that format.
-    """  # noqa: E501
+    """
     folder = Path(__file__).resolve().parent / "models"
     return {path.stem: path.read_bytes() for path in sorted(folder.glob("*.mnn"))}
 

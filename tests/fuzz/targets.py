@@ -1,8 +1,8 @@
 """What is fuzzed: one function per way in, each with the promises that hold for what it accepts.
 
-A target takes bytes. It returns, or raises a GraphWQError that says something; an InvariantError, any
-other exception, and a broken promise (AssertionError) are finds.
-"""  # noqa: E501
+A target takes bytes. It returns, or raises a GraphWQError that says something; an InvariantError,
+any other exception, and a broken promise (AssertionError) are finds.
+"""
 
 from __future__ import annotations
 
@@ -65,14 +65,15 @@ class Target(NamedTuple):
 
 def outcome(target: Target, data: bytes) -> Optional[str]:
     """Run one input; None, or the message of the error that it is allowed to end with."""
+    said = None
     try:
         target.run(data)
     except InvariantError:
         raise
     except ALLOWED as error:
-        assert str(error).strip(), "an error without a message helps nobody"  # noqa: PT017
-        return str(error)
-    return None
+        said = str(error)
+    assert said is None or said.strip(), "an error without a message helps nobody"
+    return said
 
 
 _FOLDER = "/dev/shm" if os.path.isdir("/dev/shm") else None

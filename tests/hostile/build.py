@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
+from functools import lru_cache
 from typing import Any, Callable, Sequence
 
 import numpy as np
@@ -59,6 +60,7 @@ def behind(add: Callable[[GraphBuilder], Any]) -> bytes:
     return b.to_bytes()
 
 
+@lru_cache(maxsize=None)
 def chain(length: int) -> bytes:
     """A weight behind so many Identities."""
 

@@ -41,9 +41,10 @@ def page() -> str:
         "# Hostile and damaged files",
         "",
         "Each way a file can be wrong has one error, which is one line on stderr; the exit status",
-        "is 2 and nothing is written. `tests/hostile/` builds every file below and runs the command",  # noqa: E501
-        "in a process that may use 512 MB beside what Python needs. (This page is made from those",
-        "tests: `pytest tests/hostile --update-golden`.)",
+        "is 2 and nothing is written. `tests/hostile/` builds every file below and runs the",
+        "command in a process that may use 512 MB beside what Python needs and 2 s of CPU, a",
+        "second more for each megabyte above the first. (This page is made from those tests:",
+        "`pytest tests/hostile --update-golden`.)",
     ]
     for title, group in GROUPS:
         lines += [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,25 @@ def test_a_converter_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "TIME_LIMIT", 0.02)
     with pytest.raises(child.ConverterError, match="did not finish within"):
         convert(prepare(graph_of(lambda b: relu(b, matmul(b)))))
+
+
+@pytest.mark.parametrize("place", ["before", "while", "after"])
+def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """The graph is not blamed: the converter does not look whether its writes arrive."""
+
+    def full(*_: Any, **_arrays: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    target = {"before": (Path, "write_bytes"), "while": (os, "posix_fallocate")}
+    if place == "after":
+        monkeypatch.setattr(np, "savez", full)
+    else:
+        monkeypatch.setattr(*target[place], full)
+    with pytest.raises(
+        InputError, match="temporary files .* cannot be written: No space"
+    ) as caught:
+        convert(prepare(graph_of(lambda b: relu(b, matmul(b)))))
+    assert not isinstance(caught.value, child.ConverterError)
 
 
 def _forged(prepared: Prepared, **changes: Any) -> Prepared:

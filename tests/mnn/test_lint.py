@@ -12,10 +12,12 @@ from rewriting import folding_limit
 
 import graphwq
 from graphwq.errors import InputError
+from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
 from graphwq.mnn import feeds, layout
 from graphwq.mnn.lint import Layer
 from graphwq.mnn.prepare import prepare
+from graphwq.mnn.report import lint_graph
 from graphwq.mnn.stored import as_floats
 from graphwq.mnn.verdict import Fate, Refusal, check_arithmetic
 from graphwq.quant.scheme import QuantScheme, max_code
@@ -415,3 +417,19 @@ def test_defaults_are_fed() -> None:
     assert feeds.with_defaults(graph, {})["p:0"].tolist() == [1.0, 2.0]
     given = {"p:0": np.zeros(2, np.float32)}
     assert feeds.with_defaults(graph, given)["p:0"].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("dtype", [0, 3, 14, 77, 2**31])
+def test_a_type_that_no_weight_has(dtype: int) -> None:
+    """The T of a Mul that nobody could run: the weight is a float one for MNN, nothing breaks."""
+    b = GraphBuilder()
+    codes = b.const("codes", np.arange(-8, 8, dtype=np.int8).reshape(4, 4))
+    value = b.cast("value", codes, dtypes.DT_INT8, dtypes.DT_FLOAT)
+    scale = b.const("scale", np.full((1, 4), 0.5, np.float32))
+    b.op("w", "Mul", [value, scale], T=("type", dtype))
+    b.matmul("y", b.placeholder("x", [1, 4]), "w")
+    (found,) = [node for node in as_floats(b.graph()).nodes if node.name == "w"]
+    tensor = found.tensor()
+    assert tensor is not None
+    assert tensor.numpy().tolist() == (np.arange(-8, 8).reshape(4, 4) * 0.5).tolist()
+    lint_graph(prepare(b.graph()), use_converter=False)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from graphwq.errors import InputError
 from graphwq.mnn import child
-from graphwq.mnn.flat import FlatError
+from graphwq.mnn.flat import FlatError, root
 from graphwq.mnn.model import parse, read, unpack
 
 
@@ -160,3 +160,19 @@ def test_damaged_models(tmp_path: Path) -> None:
             parse(memoryview(bytes(damaged)))
         except InputError:
             pass
+
+
+def _texts_at_one_place(count: int, length: int) -> bytes:
+    """A FlatBuffer whose root has a vector of texts, all of them the same bytes."""
+    numbers = np.array([12, 0x00080006, 4, 8, 4, count], "<u4").tobytes()  # root, vtable, table
+    end = len(numbers) + 4 * count
+    offsets = end - (len(numbers) + 4 * np.arange(count))
+    return numbers + offsets.astype("<u4").tobytes() + np.uint32(length).tobytes() + b"a" * length
+
+
+def test_bytes_that_are_used_again_and_again() -> None:
+    """Offsets that all lead to one long text: a small file that stands for any amount of data."""
+    honest = root(memoryview(_texts_at_one_place(10, 1000)))
+    assert honest.texts(0) == ("a" * 1000,) * 10
+    with pytest.raises(FlatError, match="again and again"):
+        root(memoryview(_texts_at_one_place(1000, 100_000))).texts(0)
