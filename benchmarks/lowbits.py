@@ -29,7 +29,7 @@ from graphwq.calibration import quantize_calibrated
 from graphwq.errors import GraphWQError
 from graphwq.graphdef.graph import Graph
 from graphwq.quant.metrics import sqnr_db
-from graphwq.rewrite.planner import Options
+from graphwq.rewrite.options import Options
 from graphwq.tf1.session import Runner
 
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "Conv3D", "_FusedConv2D")

@@ -9,8 +9,9 @@ from typing import Any, Optional, Union
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.source import load
 from graphwq.rewrite.draft import Draft
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Plan
-from graphwq.rewrite.planner import Options, make_plan, plan_surveyed
+from graphwq.rewrite.planning import make_plan, plan_surveyed
 from graphwq.rewrite.run import (
     Progress,
     RewriteResult,
@@ -32,7 +33,7 @@ def plan(graph: GraphOrPath, bits: int = 8, storage: str = "dequant", **options:
         bits: 2..8.
         storage: ``dequant`` (integer constants, small file), ``bake`` (float constants on the grid)
             or ``fake_quant``.
-        options: the other attributes of ``graphwq.rewrite.planner.Options``.
+        options: the other attributes of ``graphwq.rewrite.options.Options``.
 
     Raises:
         InputError: a broken graph or a wrong option.

@@ -14,8 +14,9 @@ from graphwq.calibrate.sweep import Outcome, Sweep, Swept
 from graphwq.errors import InputError, UnsupportedError
 from graphwq.graphdef.graph import Graph
 from graphwq.quant.scheme import ABSMAX, GPTQ, QuantScheme
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Calibration, Plan
-from graphwq.rewrite.planner import Options, plan_surveyed
+from graphwq.rewrite.planning import plan_surveyed
 from graphwq.rewrite.run import Progress, RewriteResult, rebuild, rewrite_surveyed
 from graphwq.survey.locate import locate_in
 from graphwq.survey.sites import Survey

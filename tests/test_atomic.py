@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -12,7 +13,7 @@ import time
 from itertools import count
 from pathlib import Path
 from types import FrameType
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
 
@@ -501,3 +502,25 @@ def test_killed_at_random_instants(tmp_path: Path) -> None:
     assert all(name == "out.pb" or name.endswith(".graphwq-tmp") for name in _names(tmp_path))
     write_atomically(path, [b"after all that"], force=True)
     assert path.read_bytes() == b"after all that"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_disk_gets_its_work_step_by_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Each part is given to the disk once, complete, in order; a refusal changes nothing."""
+    asked: List[Tuple[int, int]] = []
+
+    def advise(handle: int, begin: int, size: int, advice: int) -> None:
+        assert os.fstat(handle).st_size >= begin + size
+        asked.append((begin, begin + size))
+        if fails:
+            raise OSError(errno.EINVAL, "no such advice")
+
+    monkeypatch.setattr(os, "posix_fadvise", advise, raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
+    monkeypatch.setattr(atomic, "_TO_DISK", 50_000)
+    chunks = [bytes([number]) * size for number, size in enumerate([3, 70_000, 1, 49_000, 999, 5])]
+    assert write_atomically(tmp_path / "out", chunks) == 120_008
+    assert (tmp_path / "out").read_bytes() == b"".join(chunks)
+    assert asked == [(0, 70_003), (70_003, 120_003)]

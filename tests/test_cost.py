@@ -16,7 +16,8 @@ from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.node import attr_of_type
 from graphwq.rewrite.builder import Place
 from graphwq.rewrite.cost import dequant_nbytes, table_nbytes
-from graphwq.rewrite.planner import Options, make_plan
+from graphwq.rewrite.options import Options
+from graphwq.rewrite.planning import make_plan
 from graphwq.rewrite.run import RewriteResult
 from graphwq.survey.locate import locate_in
 from graphwq.survey.view import build

@@ -14,8 +14,9 @@ import graphwq
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.rewrite.mixture import Mixture
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Plan, Rule
-from graphwq.rewrite.planner import Options, make_plan
+from graphwq.rewrite.planning import make_plan
 from graphwq.rewrite.target import BYTES, SHARE, Target, target_size
 
 

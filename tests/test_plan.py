@@ -20,8 +20,9 @@ from graphwq.api import with_storage
 from graphwq.errors import GraphWQError, InputError, QuantizationError, UnsupportedError
 from graphwq.graphdef.graph import Graph
 from graphwq.quant.scheme import PerChannel, PerGroup, PerTensor, QuantScheme
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import STORAGES, Plan, PlanItem, Rows, Rule, Split, Whole
-from graphwq.rewrite.planner import Options, make_plan
+from graphwq.rewrite.planning import make_plan
 from graphwq.survey.sites import Reason, Skip
 
 _TEXT = st.text(st.characters(blacklist_categories=("Cs",)), max_size=20)

@@ -27,8 +27,9 @@ from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.node import Node, attr_of_type
 from graphwq.graphdef.source import to_text
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Rows, Whole
-from graphwq.rewrite.planner import Options, make_plan
+from graphwq.rewrite.planning import make_plan
 from graphwq.rewrite.run import RewriteResult
 from graphwq.survey.evaluate import evaluate
 from graphwq.survey.view import build

@@ -31,8 +31,9 @@ from graphwq.graphdef.node import Node, TensorRef, attr_of_type
 from graphwq.graphdef.source import to_text
 from graphwq.quant.scheme import PerChannel, QuantScheme
 from graphwq.rewrite import split
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Split, Whole
-from graphwq.rewrite.planner import Options, make_plan
+from graphwq.rewrite.planning import make_plan
 from graphwq.rewrite.run import RewriteResult
 from graphwq.survey.evaluate import evaluate
 from graphwq.survey.view import build

@@ -27,7 +27,7 @@ from graphwq.quant import blocks, packing, scratch
 from graphwq.quant.metrics import WeightError
 from graphwq.quant.scheme import QuantizedTensor, QuantScheme
 from graphwq.rewrite import parallel
-from graphwq.rewrite.planner import Options
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.run import write
 from graphwq.rewrite.values import Job
 

@@ -11,8 +11,8 @@ from graphwq.cli import options, output
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.quant.scheme import GPTQ
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Plan
-from graphwq.rewrite.planner import Options
 from graphwq.rewrite.run import Progress
 
 if TYPE_CHECKING:

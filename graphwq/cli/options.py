@@ -8,8 +8,8 @@ from typing import Optional, Sequence, Tuple
 from graphwq.cli import plans
 from graphwq.errors import InputError
 from graphwq.quant.scheme import GPTQ, METHODS
+from graphwq.rewrite.options import GRANULARITIES, Options
 from graphwq.rewrite.plan import STORAGES, Plan, Rule
-from graphwq.rewrite.planner import GRANULARITIES, Options
 
 #: Not a method of a weight: chooses one for each.
 AUTO = "auto"

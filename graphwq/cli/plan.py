@@ -12,7 +12,7 @@ from graphwq.cli.about import about
 from graphwq.errors import InputError
 from graphwq.graphdef.atomic import check_output, write_atomically
 from graphwq.rewrite.plan import Plan, PlanItem, Rows, Split
-from graphwq.rewrite.planner import make_plan
+from graphwq.rewrite.planning import make_plan
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -12,8 +12,8 @@ from graphwq.cli import calibrated, mixture, options, output, sources
 from graphwq.cli.about import about
 from graphwq.graphdef.atomic import check_output, write_atomically
 from graphwq.graphdef.graph import Graph
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Plan
-from graphwq.rewrite.planner import Options
 from graphwq.rewrite.run import Progress, RewriteResult, WeightResult, Written, draft, write
 
 if TYPE_CHECKING:

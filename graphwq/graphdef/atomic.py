@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from typing import Iterable, List, Optional
+from typing import BinaryIO, Iterable, List, Optional
 
 from graphwq.errors import InputError
 from graphwq.graphdef.mapping import pieces
@@ -23,6 +23,10 @@ _MAX_SHOWN = 400
 _SUFFIX = ".graphwq-tmp"
 #: Characters of the output's name in that of its temporary file: at most 160 bytes of 255.
 _STEM = 40
+#: Bytes after which the disk gets something to do.
+_TO_DISK = 16 * 1024 * 1024
+#: Smaller chunks have no pages to give back.
+_PIECEWISE = 16 * 1024
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -70,7 +74,7 @@ def write_atomically(path: Path, chunks: Iterable[Buffer], force: bool = False) 
         handle = _create(target, temporary)
         with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), _mode(target))
-            written = sum(_write(file, memoryview(chunk)) for chunk in chunks)
+            written = _write(file, chunks)
             file.flush()
             os.fsync(file.fileno())
             check_unchanged()
@@ -141,10 +145,31 @@ def _lock(handle: int, wait: bool) -> Optional[bool]:
         return None
 
 
-def _write(file, chunk: memoryview) -> int:  # type: ignore[no-untyped-def]
-    for piece in pieces(chunk):
-        file.write(piece)
-    return chunk.nbytes
+def _write(file: BinaryIO, chunks: Iterable[Buffer]) -> int:
+    """Write everything; the disk works on what is there while the rest is still computed."""
+    written = begun = 0
+    for chunk in chunks:
+        view = memoryview(chunk)
+        if view.nbytes < _PIECEWISE:
+            file.write(view)
+        else:
+            for piece in pieces(view):
+                file.write(piece)
+        written += view.nbytes
+        if written - begun >= _TO_DISK:
+            file.flush()
+            _begin_sync(file.fileno(), begun, written)
+            begun = written
+    return written
+
+
+def _begin_sync(handle: int, begin: int, end: int) -> None:
+    """Let the kernel start to write a part to the disk: on Linux this advice does, and returns."""
+    if hasattr(os, "posix_fadvise"):
+        try:
+            os.posix_fadvise(handle, begin, end - begin, os.POSIX_FADV_DONTNEED)
+        except OSError:  # only a hint; the sync at the end does it all
+            pass
 
 
 def _mode(target: Path) -> int:

@@ -236,9 +236,12 @@ def _nbytes(part: Part) -> int:
 
 def _node_parts(node: Node, number: int) -> Iterator[Part]:
     """A node as field ``number`` of the message around it."""
-    if node.frame is not None and read_varint(node.frame, 0, len(node.frame))[0] >> 3 == number:
-        yield node.frame
-        return
+    frame = node.frame
+    if frame is not None:
+        first = frame[0] if frame[0] < 0x80 else read_varint(frame, 0, len(frame))[0]
+        if first >> 3 == number:
+            yield frame
+            return
     yield header(number, node.nbytes) + bytes(node.raw)
     if node.payload is not None:
         yield node.payload

@@ -24,6 +24,9 @@ _HEADS = {
     for number in (_NAME, _OP, _INPUT, _DEVICE)
 }
 
+#: Bytes below which an attribute is likely to occur again.
+_COMMON = 64
+
 #: The values of a new constant: there already, made when they are written, or (None) only a size.
 Data = Union[None, np.ndarray, Callable[[], np.ndarray]]
 
@@ -50,7 +53,14 @@ def attr_string(value: bytes) -> bytes:
 
 
 def _attr_entry(key: str, value: bytes) -> bytes:
+    return _common_entry(key, value) if len(value) < _COMMON else _entry(key, value)
+
+
+def _entry(key: str, value: bytes) -> bytes:
     return delimited(_ATTR, delimited(_KEY, key.encode()) + delimited(_VALUE, value))
+
+
+_common_entry = lru_cache(maxsize=1024)(_entry)
 
 
 def preamble(name: str, op: str, inputs: Tuple[str, ...], device: str) -> bytes:
@@ -156,16 +166,22 @@ def _const_head(
     device: str,
 ) -> bytes:
     """A Const up to the payload that ends it."""
-    size = _values_nbytes(dtype, shape)
-    proto = encode_header(dtype, shape, size)
-    value = header(_ATTR_TENSOR, len(proto) + size) + proto
-    entry = delimited(_KEY, PAYLOAD_KEY.encode()) + header(_VALUE, len(value) + size) + value
     others = dict(attrs or {}, dtype=attr_type(dtype))
     return b"".join(
         [preamble(name, "Const", inputs, device)]
         + [_attr_entry(key, bytes(attr)) for key, attr in sorted(others.items())]
-        + [header(_ATTR, len(entry) + size), entry]
+        + [_value_head(dtype, shape)]
     )
+
+
+@lru_cache(maxsize=1024)
+def _value_head(dtype: int, shape: Tuple[int, ...]) -> bytes:
+    """The attribute of the values up to the payload; the layers of a network are much alike."""
+    size = _values_nbytes(dtype, shape)
+    proto = encode_header(dtype, shape, size)
+    value = header(_ATTR_TENSOR, len(proto) + size) + proto
+    entry = delimited(_KEY, PAYLOAD_KEY.encode()) + header(_VALUE, len(value) + size) + value
+    return header(_ATTR, len(entry) + size) + entry
 
 
 def _values_nbytes(dtype: int, shape: Tuple[int, ...]) -> int:

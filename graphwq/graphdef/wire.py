@@ -6,6 +6,7 @@ field; a field is a slice of the buffer it came from, so untouched bytes are nev
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Iterator, Tuple, Union
 
 from graphwq.errors import InputError
@@ -111,10 +112,9 @@ def delimited(number: int, payload: bytes) -> bytes:
     return header(number, len(payload)) + payload
 
 
+@lru_cache(maxsize=4096)
 def header(number: int, size: int) -> bytes:
     """Encode tag and length of a length-delimited field whose payload follows elsewhere."""
-    if number < 16 and size < 0x80:  # nearly all of them
-        return _ONE_BYTE[number << 3 | LENGTH_DELIMITED] + _ONE_BYTE[size]
     return tag(number) + varint(size)
 
 

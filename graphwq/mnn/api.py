@@ -14,8 +14,8 @@ from graphwq.mnn import child
 from graphwq.mnn.convert import Converted, convert
 from graphwq.mnn.prepare import prepare
 from graphwq.mnn.report import LintReport, lint_graph
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import BAKE, Plan
-from graphwq.rewrite.planner import Options
 
 if TYPE_CHECKING:
     from graphwq.calibration import Wishes

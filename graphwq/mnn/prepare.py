@@ -13,8 +13,9 @@ from graphwq.mnn.compress_params import Key, Record
 from graphwq.mnn.lint import Layer
 from graphwq.mnn.stored import as_floats
 from graphwq.quant.scheme import DATA_FREE
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import BAKE, DEQUANT, Plan, Whole
-from graphwq.rewrite.planner import Options, plan_survey
+from graphwq.rewrite.planner import plan_survey
 from graphwq.rewrite.run import Progress, RewriteResult, rewrite_surveyed
 from graphwq.survey.locate import locate_in
 from graphwq.survey.sites import Skip

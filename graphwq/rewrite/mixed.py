@@ -29,16 +29,9 @@ from graphwq.quant.scheme import MAX_BITS, QuantizedTensor
 from graphwq.rewrite.cost import Prices, table_nbytes
 from graphwq.rewrite.draft import Drafter, Given, applied
 from graphwq.rewrite.mixture import WEIGHTS, Choice, MixedWeight, Mixture
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import DEQUANT, PLANES, Plan, PlanItem
-from graphwq.rewrite.planner import (
-    Fate,
-    Options,
-    as_plan,
-    check_patterns,
-    fate_of,
-    rule_for,
-    settle,
-)
+from graphwq.rewrite.planner import Fate, as_plan, check_patterns, fate_of, rule_for, settle
 from graphwq.rewrite.target import BITS, FLOAT_BITS, SHARE, Target
 from graphwq.rewrite.weigh import WIDTHS, weight_errors
 from graphwq.survey.sites import Reason, Skip, Survey, WeightSite
@@ -70,7 +63,7 @@ _FLOAT_DETAIL = "the target leaves it float"
 def plan_mixed(
     graph: Graph, view: View, survey: Survey, options: Options, digest: Optional[str]
 ) -> Plan:
-    """Plan widths for ``options.target``; see ``planner.plan_surveyed``.
+    """Plan widths for ``options.target``; see ``planning.plan_surveyed``.
 
     Raises:
         InputError: the target cannot be reached, or there is nothing to choose.

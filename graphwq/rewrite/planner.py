@@ -1,33 +1,26 @@
-"""Making a plan: every decision about every weight is taken here, none while rewriting."""
+"""What becomes of each weight: every decision is taken here, none while rewriting."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
 
 from graphwq.errors import InputError
-from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.spelling import close
 from graphwq.quant.scheme import (
-    ABSMAX,
-    FLOAT32_BITS,
-    METHODS,
     Granularity,
     PerChannel,
     PerGroup,
     PerTensor,
     QuantScheme,
-    check_num_bits,
 )
 from graphwq.rewrite import dequant, rows, split
 from graphwq.rewrite.cost import Prices, table_nbytes
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import (
     BITS,
-    DEQUANT,
-    FAKE_QUANT,
     PLANES,
-    STORAGES,
     Form,
     Plan,
     PlanItem,
@@ -35,13 +28,9 @@ from graphwq.rewrite.plan import (
     Split,
     Whole,
 )
-from graphwq.rewrite.target import Target, target_bits, target_size
 from graphwq.survey.bias import bias_of
-from graphwq.survey.locate import locate_in
 from graphwq.survey.sites import Reason, Skip, Source, Survey, WeightSite
-from graphwq.survey.view import View, build
-
-GRANULARITIES = ("channel", "tensor", "group")
+from graphwq.survey.view import View
 
 #: A constant whose file holds fewer than one byte for so many elements repeats a single value.
 _LARGEST_EXPANSION = 4
@@ -49,110 +38,6 @@ _LARGEST_EXPANSION = 4
 
 #: What becomes of a weight.
 Fate = Union[PlanItem, Skip]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user wants.
-
-    Attributes:
-        bits: 2..8, for every weight that no rule names.
-        storage: ``dequant``, ``bake`` or ``fake_quant``.
-        granularity: ``channel``, ``tensor`` or ``group``.
-        group_size: input channels per group, for ``group``.
-        rules: of several that match a weight the last one wins.
-        include: shell patterns; where there are any, only weights that match one are quantized.
-        exclude: shell patterns of weights that stay float.
-        ops: shell patterns; where there are any, only weights used by such an op are quantized.
-        min_elements: smaller weights stay float.
-        keep_larger: also quantize weights whose integer form is not smaller on disk.
-        scale_bits: significant bits of a scale, see QuantScheme.
-        method: how scale and codes are chosen, see QuantScheme.
-        target_bits: instead of ``bits``: an average, see ``mixed.py``.
-        target_size: instead of ``bits``: the size of the file, see ``target.target_size``.
-        correct_bias: let biases take the mean of the layers' output errors, see ``survey.bias``.
-    """
-
-    bits: int = 8
-    storage: str = DEQUANT
-    granularity: str = "channel"
-    group_size: int = 32
-    rules: Tuple[Rule, ...] = ()
-    include: Tuple[str, ...] = ()
-    exclude: Tuple[str, ...] = ()
-    ops: Tuple[str, ...] = ()
-    min_elements: int = 0
-    keep_larger: bool = False
-    scale_bits: int = FLOAT32_BITS
-    method: str = ABSMAX
-    target_bits: Optional[float] = None
-    target_size: Union[int, str, None] = None
-    correct_bias: bool = False
-
-    def __post_init__(self) -> None:
-        check_num_bits(self.bits)
-        for rule in self.rules:
-            if rule.num_bits is not None:
-                check_num_bits(rule.num_bits)
-        if self.storage not in STORAGES:
-            raise InputError(f"there is no storage {self.storage!r}: use {', '.join(STORAGES)}")
-        if self.method not in METHODS:
-            raise InputError(f"there is no method {self.method!r}: use {', '.join(METHODS)}")
-        if self.granularity not in GRANULARITIES:
-            raise InputError(
-                f"there is no granularity {self.granularity!r}: use {', '.join(GRANULARITIES)}"
-            )
-        if self.group_size < 1:
-            raise InputError(f"a group needs at least 1 element, not {self.group_size}")
-        if self.min_elements < 0:
-            raise InputError(f"the minimum size cannot be negative ({self.min_elements})")
-        if self.storage == FAKE_QUANT and self.granularity == "group":
-            raise InputError(
-                "FakeQuant ops have no scale per group: use another storage or granularity"
-            )
-        if self.target_bits is not None and self.target_size is not None:
-            raise InputError("an average of bits and a size are two targets: give one of them")
-        if self.target_size is not None and self.storage != DEQUANT:
-            raise InputError(
-                f"the storage {self.storage} does not make the file smaller, so there is no size "
-                "to aim at: use dequant, or an average of bits"
-            )
-        _ = self.target  # raises where it is wrong
-
-    @property
-    def target(self) -> Optional[Target]:
-        """What the widths are chosen for; None where ``bits`` says them."""
-        if self.target_bits is not None:
-            return target_bits(self.target_bits)
-        return None if self.target_size is None else target_size(self.target_size)
-
-
-def make_plan(graph: Graph, options: Options, digest: bool = True) -> Plan:
-    """Plan the quantization of a graph.
-
-    Args:
-        graph: to be quantized.
-        options: what the user wants.
-        digest: bind the plan to the graph by its sha256; without it the plan is only for use in
-            this process.
-
-    Raises:
-        InputError: a broken graph, or a pattern that matches no weight.
-    """
-    view = build(graph)
-    view.check()
-    return plan_surveyed(graph, view, locate_in(view), options, graph.digest if digest else None)
-
-
-def plan_surveyed(
-    graph: Graph, view: View, survey: Survey, options: Options, digest: Optional[str]
-) -> Plan:
-    """Plan the quantization of a graph that is already surveyed; see ``make_plan``."""
-    if options.target is None:
-        return plan_survey(view, survey, options, digest)
-    from graphwq.rewrite.mixed import plan_mixed
-
-    return plan_mixed(graph, view, survey, options, digest)
 
 
 def plan_survey(view: View, survey: Survey, options: Options, digest: Optional[str]) -> Plan:

@@ -9,7 +9,7 @@ from graphwq.graphdef.atomic import write_atomically
 from graphwq.graphdef.graph import Graph
 from graphwq.mnn import compress_params
 from graphwq.mnn.prepare import prepare
-from graphwq.rewrite.planner import Options
+from graphwq.rewrite.options import Options
 
 #: Ops that the closing nodes of an inference graph are not: they write, print or only order.
 _NO_OUTPUTS = (

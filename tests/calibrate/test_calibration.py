@@ -21,7 +21,7 @@ from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.quant.scale import project_scale
 from graphwq.quant.scheme import max_code
-from graphwq.rewrite.planner import Options
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.recover import recover_surveyed
 from graphwq.survey.locate import locate_in
 from graphwq.survey.view import build

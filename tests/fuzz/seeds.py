@@ -23,7 +23,8 @@ from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.source import to_text
 from graphwq.graphdef.wire import delimited, tag, varint
 from graphwq.mnn.compress_params import Record, create
-from graphwq.rewrite.planner import Options, make_plan
+from graphwq.rewrite.options import Options
+from graphwq.rewrite.planning import make_plan
 from graphwq.verify.feeds import SYNTHETIC, Feeds
 from graphwq.verify.golden import Golden, save_golden
 from graphwq.verify.run import verify

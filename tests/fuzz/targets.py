@@ -35,8 +35,8 @@ from graphwq.graphdef.sstable import entries
 from graphwq.graphdef.tensor import parse_shape, parse_tensor
 from graphwq.mnn import compress_params, model
 from graphwq.mnn.flat import FlatError
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Plan
-from graphwq.rewrite.planner import Options
 from graphwq.rewrite.run import rewrite
 from graphwq.survey.locate import locate_in
 from graphwq.survey.view import build

@@ -16,7 +16,8 @@ from fuzz import seeds
 
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.wire import delimited, varint
-from graphwq.rewrite.planner import Options, make_plan
+from graphwq.rewrite.options import Options
+from graphwq.rewrite.planning import make_plan
 from hostile.build import (
     FLOAT,
     GOOD,

@@ -14,7 +14,7 @@ from graphwq.mnn import child
 from graphwq.mnn.lint import Layer
 from graphwq.mnn.model import Model, read
 from graphwq.mnn.prepare import prepare
-from graphwq.rewrite.planner import Options
+from graphwq.rewrite.options import Options
 
 Build = Callable[[GraphBuilder], None]
 

@@ -23,8 +23,8 @@ from graphwq.mnn.model import Model, parse
 from graphwq.mnn.prepare import Prepared, prepare
 from graphwq.mnn.report import lint_graph
 from graphwq.mnn.verdict import Fate
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Plan
-from graphwq.rewrite.planner import Options
 
 from .layers import OUT, bias, conv, graph_of, matmul, norm, relu, transposed
 

@@ -23,7 +23,7 @@ from graphwq.mnn.child import ConverterError
 from graphwq.mnn.convert import Converted, convert
 from graphwq.mnn.model import Model, parse
 from graphwq.mnn.prepare import Prepared, prepare
-from graphwq.rewrite.planner import Options
+from graphwq.rewrite.options import Options
 
 pytestmark = [pytest.mark.corpus]
 

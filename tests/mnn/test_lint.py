@@ -21,7 +21,7 @@ from graphwq.mnn.report import lint_graph
 from graphwq.mnn.stored import as_floats
 from graphwq.mnn.verdict import Fate, Refusal, check_arithmetic
 from graphwq.quant.scheme import QuantScheme, max_code
-from graphwq.rewrite.planner import Options
+from graphwq.rewrite.options import Options
 
 from .layers import (
     OUT,
