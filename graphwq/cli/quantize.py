@@ -49,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     graph = opened.graph
     made: Optional[Calibrated] = None
     with about(arguments.graph), output.progress("quantizing") as step:
+        if calibrated.measures_costs(arguments):
+            plan = calibrated.plan_measured(arguments, graph, wishes, None, step)
         if measured:
             made = calibrated.run(arguments, graph, wishes, plan, step)
             result = made.result
