@@ -140,6 +140,7 @@ def carry_out_plan(
     seed: int = 0,
     samples: int = 8,
     progress: Optional[Progress] = None,
+    auto: bool = False,
 ) -> Calibrated:
     """Carry out a plan with items of gptq.
 
@@ -154,7 +155,7 @@ def carry_out_plan(
             "the plan was made for another graph (its digest is "
             f"{plan.graph_digest[:12]}..., this graph's {graph.digest[:12]}...): make a new plan"
         )
-    wishes = Wishes(calibration, seed, samples).as_made(plan)
+    wishes = replace(Wishes(calibration, seed, samples).as_made(plan), auto=auto)
     view = build(graph)
     view.check()
     survey = locate_in(view)

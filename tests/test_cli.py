@@ -330,7 +330,7 @@ def test_given_options() -> None:
     values = ["--bits", "8", "--granularity", "group", "--group-size", "8", "--rule", "a=4"]
     values += ["--include", "a", "--exclude", "b", "--ops", "c", "--min-elements", "1"]
     values += ["--keep-larger", "--scale-bits", "16", "--method", "mse"]
-    values += ["--target-bits", "4", "--target-size", "20%"]
+    values += ["--target-bits", "4", "--target-size", "20%", "--correct-bias"]
     assert set(cli_options.given(parser.parse_args(values))) == every
     assert cli_options.given(parser.parse_args(["--storage", "bake"])) == ()
 

@@ -36,6 +36,16 @@ _MAY_IMPORT: Dict[str, Set[str]] = {
         "calibrate",
         "tf1",
     },
+    "allocation": {
+        "errors",
+        "graphdef",
+        "survey",
+        "rewrite",
+        "verify",
+        "calibrate",
+        "calibration",
+        "tf1",
+    },
     "testing": {"verify", "verification"},
     "mnn": {
         "errors",
@@ -64,6 +74,7 @@ _MAY_IMPORT: Dict[str, Set[str]] = {
         "api",
         "verification",
         "calibration",
+        "allocation",
     },
     "__main__": {"cli"},
 }

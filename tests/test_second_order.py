@@ -12,8 +12,8 @@ from slow_methods import brute_force, gptq_by_inverse, quadratic
 
 from graphwq.quant.flips import flip
 from graphwq.quant.gptq import factor, gptq, gptq_masked
-from graphwq.quant.norm import least_squares_scales, norm_scales
 from graphwq.quant.part import Part, weighted_error
+from graphwq.quant.rescale import least_squares_scales
 from graphwq.quant.scale import project_scale
 from graphwq.quant.scheme import max_code
 from graphwq.quant.second_order import second_order, total_error
@@ -179,17 +179,6 @@ def test_least_squares_scales() -> None:
     for factor_ in (0.99, 1.01):
         assert (total_error([part], [codes], scale * factor_) > best).all()
     assert (least_squares_scales([part], [codes * 0], np.full(2, 5.0)) == 5).all()
-
-
-def test_norm_scales_keep_the_norm() -> None:
-    """Each group of values has the norm that it had; zeros keep their scale."""
-    groups = np.random.RandomState(3).randn(6, 30).astype(np.float32)
-    groups[5] = 0
-    codes = np.clip(np.rint(groups * 2), -3, 3)
-    scale = norm_scales(groups, codes, np.full(6, 7.0, np.float32), 3)
-    norm = np.linalg.norm(codes * scale[:, None], axis=1)
-    assert np.allclose(norm[:5], np.linalg.norm(groups[:5], axis=1), rtol=1e-6)
-    assert scale[5] == 7
 
 
 @given(seed=_SEEDS, bits=st.integers(2, 8))

@@ -72,6 +72,14 @@ def test_nothing_or_nonsense_is_no_shift(wanted: list) -> None:
     assert shift_of(np.ones(2), math.inf) is None
 
 
+def test_codes_have_a_limit() -> None:
+    """Nine bits and a sign are one too many: 301 units of 2^-9 are no shift, 256 are."""
+    old = np.zeros(2, np.float32)
+    for code, found in ((301, False), (511, False), (256, True), (300, True)):
+        new = np.array([code * 2.0**-9, 4 * 2.0**-9], np.float32)
+        assert (read_shift(old, new, 1.0) is not None) is found
+
+
 def test_other_shapes_and_types_are_no_shift() -> None:
     """Only constants of one dtype and shape are compared; equal ones were not changed."""
     old = np.ones(4, np.float32)

@@ -53,6 +53,16 @@ def output_sqnr(
         if there is not None and not site.scope:
             values = there.quantized.dequantize().astype(NUMPY[site.dtype])
             weights[f"{site.node}:0"] = values
+    return mean_sqnr(runner, tensors, samples, weights)
+
+
+def mean_sqnr(
+    runner: Runner,
+    tensors: Sequence[str],
+    samples: Sequence[Sample],
+    weights: Mapping[str, np.ndarray],
+) -> float:
+    """As ``output_sqnr``, with the values that are fed in place of constants."""
     scores = []
     for sample in samples:
         before = runner.run(tensors, sample)

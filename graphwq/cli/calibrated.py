@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Optional
 
@@ -26,7 +27,9 @@ _NAMED = 3
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of calibration."""
-    group = parser.add_argument_group("calibration, for --method gptq and auto and --correct-bias")
+    group = parser.add_argument_group(
+        "calibration, for --method gptq and auto, --correct-bias, --target-bits and --target-size"
+    )
     group.add_argument(
         "--calibration",
         metavar="FEEDS.npz",
@@ -53,15 +56,37 @@ def wanted(arguments: argparse.Namespace, plan: Optional[Plan]) -> bool:
             "--calibration FEEDS.npz"
         )
     for name in ("calibration", "samples", "seed"):
-        if getattr(arguments, name) is not None and not needed:
+        if getattr(arguments, name) is not None and not (needed or measures_costs(arguments)):
             raise InputError(
-                f"--{name} has no effect without --method gptq, auto or --correct-bias"
+                f"--{name} has no effect without --method gptq or auto, --correct-bias or a target"
             )
     if arguments.samples is not None and arguments.samples < 1:
         raise InputError(f"--samples must be at least 1, not {arguments.samples}")
     if arguments.seed is not None and arguments.seed < 0:
         raise InputError(f"--seed cannot be negative ({arguments.seed})")
     return needed
+
+
+def measures_costs(arguments: argparse.Namespace) -> bool:
+    """Whether widths are chosen by what they cost the outputs: a target, and inputs for it."""
+    return options.has_target(arguments) and arguments.calibration is not None
+
+
+def plan_measured(
+    arguments: argparse.Namespace,
+    graph: Graph,
+    asked: Options,
+    digest: Optional[str],
+    step: Optional[Progress],
+) -> Plan:
+    """Choose widths by running the graph; says so where that cannot be done."""
+    from graphwq import allocation
+
+    plan, reason = allocation.plan_measured(graph, asked, wishes(arguments), digest, step)
+    if reason:
+        said = f"note: widths were chosen by the weights' values alone: {reason}"
+        print(text.one_line(said), file=sys.stderr)
+    return plan
 
 
 def run(
@@ -77,7 +102,7 @@ def run(
     how = wishes(arguments)
     if plan is not None:
         return calibration.carry_out_plan(
-            graph, plan, arguments.storage, how.source, how.seed, how.samples, step
+            graph, plan, arguments.storage, how.source, how.seed, how.samples, step, how.auto
         )
     return calibration.quantize_calibrated(
         graph, asked, how.source, how.seed, how.samples, how.auto, step

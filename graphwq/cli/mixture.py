@@ -23,6 +23,9 @@ def show(mixture: Optional[Mixture], table: bool = False) -> None:
     if mixture.uniform_bytes is not None:
         words += f" ({text.size(mixture.uniform_bytes)} with one width for all)"
     print(words)
+    if mixture.trials:
+        tried = [f"{one.cost} {one.sqnr_db:.1f} dB" for one in mixture.trials]
+        print(f"run on inputs, the first is taken: {', '.join(tried)}")
 
 
 def _row(one: MixedWeight) -> Tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Tuple
 
 from graphwq import text
-from graphwq.cli import mixture, options, output, sources, tradeoff
+from graphwq.cli import calibrated, mixture, options, output, sources, tradeoff
 from graphwq.cli.about import about
 from graphwq.errors import InputError
 from graphwq.graphdef.atomic import check_output, write_atomically
@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     options.configure(parser)
+    calibrated.configure(parser)
     tradeoff.configure(parser)
     sources.configure(parser)
 
@@ -39,11 +40,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sweep:
         return tradeoff.run(arguments)
     wishes = options.from_arguments(arguments)
+    _check(arguments)
     if arguments.output is not None:
-        check_output(arguments.output, (arguments.graph,), arguments.force)
+        inputs = (arguments.graph, *calibrated.files(arguments))
+        check_output(arguments.output, inputs, arguments.force)
     graph = sources.load(arguments, output=arguments.output).graph
-    with about(arguments.graph):
-        plan = make_plan(graph, wishes)
+    with about(arguments.graph), output.progress("measuring") as step:
+        if calibrated.measures_costs(arguments):
+            plan = calibrated.plan_measured(arguments, graph, wishes, graph.digest, step)
+        else:
+            plan = make_plan(graph, wishes)
     if arguments.output is not None:
         write_atomically(arguments.output, (plan.dumps().encode(),), arguments.force)
     if arguments.json:
@@ -53,6 +59,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         print(f"wrote {text.one_line(str(arguments.output))}")
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse inputs that nothing is measured on: codes are chosen by ``quantize``."""
+    for name in ("calibration", "samples", "seed"):
+        if getattr(arguments, name) is not None and not calibrated.measures_costs(arguments):
+            raise InputError(
+                f"--{name} has no effect on a plan without --target-bits or --target-size and "
+                "--calibration: give it to graphwq quantize"
+            )
 
 
 def _print(plan: Plan) -> None:

@@ -54,6 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     made: Optional[Calibrated] = None
     result: Result
     with output.progress("quantizing") as step:
+        if calibrated.measures_costs(arguments):
+            with about(arguments.graph):
+                plan = calibrated.plan_measured(arguments, graph, wishes, None, step)
         if measured:
             with about(arguments.graph):
                 made = calibrated.run(arguments, graph, wishes, plan, step)

@@ -40,7 +40,7 @@ def check(arguments: argparse.Namespace) -> None:
             if getattr(arguments, name) is not None:
                 raise InputError(f"--{name} has no effect without --sweep")
         return
-    for name in ("output", "bits", "target_bits", "target_size"):
+    for name in ("output", "bits", "target_bits", "target_size", "calibration"):
         if getattr(arguments, name) is not None:
             said = "--" + name.replace("_", "-")
             raise InputError(f"{said} has no effect with --sweep, which looks at every size")

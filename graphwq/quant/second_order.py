@@ -16,8 +16,8 @@ import numpy as np
 
 from graphwq.quant.flips import flip
 from graphwq.quant.gptq import factor, gptq_masked
-from graphwq.quant.norm import least_squares_scales
 from graphwq.quant.part import Part, by_group, weighted_error
+from graphwq.quant.rescale import least_squares_scales
 from graphwq.quant.scheme import FLOAT32_BITS, max_code
 from graphwq.quant.snap import snap_scale
 from graphwq.quant.top import reach_top

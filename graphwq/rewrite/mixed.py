@@ -14,26 +14,22 @@ Weights that a rule names have the width that it says, on both sides of that com
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass, replace
-from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
-
-import numpy as np
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from graphwq.errors import InputError
 from graphwq.graphdef.dtypes import NUMPY
 from graphwq.graphdef.graph import Graph
 from graphwq.quant.allocate import allocate
-from graphwq.quant.metrics import WeightError
-from graphwq.quant.quantize import scale_shape
-from graphwq.quant.scheme import MAX_BITS, QuantizedTensor
+from graphwq.quant.scheme import MAX_BITS
 from graphwq.rewrite.cost import Prices, table_nbytes
-from graphwq.rewrite.draft import Drafter, Given, applied
 from graphwq.rewrite.mixture import WEIGHTS, Choice, MixedWeight, Mixture
 from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import DEQUANT, PLANES, Plan, PlanItem
 from graphwq.rewrite.planner import Fate, as_plan, check_patterns, fate_of, rule_for, settle
 from graphwq.rewrite.target import BITS, FLOAT_BITS, SHARE, Target
-from graphwq.rewrite.weigh import WIDTHS, weight_errors
+from graphwq.rewrite.weigh import WIDTHS, file_nbytes, weight_errors
 from graphwq.survey.sites import Reason, Skip, Survey, WeightSite
 from graphwq.survey.view import View
 
@@ -107,6 +103,7 @@ class Mixer:
     Attributes:
         free: how many values each weight has whose width is chosen.
         errors: by weight, at each of WIDTHS.
+        cost: what they are, one of ``mixture.COSTS``.
 
     Raises:
         InputError: a pattern of the options matches no weight.
@@ -123,6 +120,7 @@ class Mixer:
         self._free = [one for one in map(self._priced, free) if one is not None]
         self.free = {one.site.weight: one.site.size for one in self._free}
         self.errors = weight_errors(view, [(one.site, one.items[0]) for one in self._free])
+        self.cost = WEIGHTS
         floats = self._same(None).nbytes
         self._rest = floats - sum(one.site.nbytes for one in self._free)
 
@@ -140,6 +138,17 @@ class Mixer:
         smaller = self._options.keep_larger or min(prices) < site.nbytes
         return _Free(site, tuple(items), prices) if smaller else None
 
+    def by(self, errors: Mapping[str, Sequence[float]], cost: str) -> Mixer:
+        """The same choices with another table of costs."""
+        other = copy(self)
+        other.errors, other.cost = dict(errors), cost
+        return other
+
+    @property
+    def sites(self) -> Dict[str, Tuple[WeightSite, PlanItem]]:
+        """The free weights, each with an item."""
+        return {one.site.weight: (one.site, one.items[0]) for one in self._free}
+
     def plan(self, target: Target, digest: Optional[str]) -> Plan:
         """The plan for a target.
 
@@ -151,18 +160,24 @@ class Mixer:
                 f"there is no weight whose width could be chosen to reach {target}: graphwq "
                 "inspect shows the weights and why others are none"
             )
-        uniform = self._uniform(target)
         found = self._by_size(target) if self._in_bytes else self._by_bits(target)
-        plan = as_plan(self._survey, found.fates, digest)
+        return self._finished(found, target, digest)
+
+    def plan_uniform(self, target: Target, digest: Optional[str]) -> Optional[Plan]:
+        """The plan of ``--bits`` with the largest width for all that is within a target."""
+        if target.kind == BITS:
+            return self._finished(self._plain(min(int(target.value), MAX_BITS)), target, digest)
+        fitting = (self._plain(bits) for bits in reversed(WIDTHS))
+        allowed = self._allowed(target)
+        found = next((one for one in fitting if one.nbytes <= allowed), None)
+        return None if found is None else self._finished(found, target, digest)
+
+    def _finished(self, found: _Found, target: Target, digest: Optional[str]) -> Plan:
+        uniform = self._uniform(target)
+        beside = None if uniform is None else self._measured(uniform)
         weights = tuple(self._row(one, width) for one, width in zip(self._free, found.widths))
-        mixture = Mixture(
-            target,
-            WEIGHTS,
-            found.nbytes,
-            None if uniform is None else self._measured(uniform),
-            weights,
-        )
-        return replace(plan, mixture=mixture)
+        mixture = Mixture(target, self.cost, found.nbytes, beside, weights)
+        return replace(as_plan(self._survey, found.fates, digest), mixture=mixture)
 
     def uniform(self, num_bits: int) -> Tuple[Plan, int, float]:
         """One width for all free weights, as ``--bits`` gives it.
@@ -170,13 +185,19 @@ class Mixer:
         Returns:
             (plan, bytes of the file, the errors of the weights together).
         """
+        found = self._plain(num_bits)
+        return as_plan(self._survey, found.fates, None), found.nbytes, found.error
+
+    def _plain(self, num_bits: int) -> _Found:
         at = WIDTHS.index(num_bits)
         own = {one.site.weight: one.items[at] for one in self._free}
         fates = [own.get(site.weight, self._fates[site.weight]) for site in self._survey.sites]
         settled = settle(self._prices, self._survey.sites, fates, self._options)
-        plan = as_plan(self._survey, settled, None)
-        error = sum(float(self.errors[i.weight][at]) for i in plan.items if i.weight in own)
-        return plan, self._bytes_of(plan), error
+        done = {fate.weight for fate in settled if isinstance(fate, PlanItem)}
+        widths = tuple(num_bits if weight in done else None for weight in self.free)
+        error = sum(float(self.errors[weight][at]) for weight in self.free if weight in done)
+        found = _Found(widths, tuple(settled), 0, error)
+        return replace(found, nbytes=self._measured(found))
 
     @property
     def _in_bytes(self) -> bool:
@@ -189,8 +210,6 @@ class Mixer:
         ]
         choices.append(Choice(None, one.site.nbytes, 0.0))
         return MixedWeight(one.site.weight, one.site.size, tuple(choices), width)
-
-    # ------------------------------------------------------------------------------- carrying out
 
     def _carried(self, widths: Sequence[Optional[int]]) -> _Found:
         """Widths through the planner: forms, layouts, and what is not smaller."""
@@ -247,22 +266,8 @@ class Mixer:
         return total + sum(table_nbytes(*packing) for packing in packings)
 
     def _measured(self, found: _Found) -> int:
-        """Bytes of the file, by writing it with zeros for codes."""
-        return self._bytes_of(as_plan(self._survey, found.fates, None))
-
-    def _bytes_of(self, plan: Plan) -> int:
-        sites = {site.weight: site for site in self._survey.sites}
-        nothing = WeightError(0.0, 0.0, 0.0)
-        given = {}
-        for item in plan.items:
-            shape = sites[item.weight].shape
-            scale = np.ones(scale_shape(shape, item.scheme.granularity), np.float32)
-            codes = QuantizedTensor(np.zeros(shape, np.int8), scale, item.scheme)
-            given[item.weight] = Given(codes, nothing)
-        drafted = Drafter(self._graph, self._view, sites, given).draft(plan)
-        return applied(self._graph, drafted.edits).nbytes
-
-    # ------------------------------------------------------------------------------------ choosing
+        plan = as_plan(self._survey, found.fates, None)
+        return file_nbytes(self._graph, self._view, self._survey.sites, plan)
 
     def _uniform(self, target: Target) -> Optional[_Found]:
         """One width for all, where the target is one."""

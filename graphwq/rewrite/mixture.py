@@ -57,6 +57,35 @@ class MixedWeight:
         }
 
 
+#: What the errors of a table are, relative to the signal.
+WEIGHTS, OUTPUTS, BOTH, UNIFORM = "weights", "outputs", "both", "uniform"
+COSTS = {
+    WEIGHTS: "squared error of the weight's values / their squares",
+    OUTPUTS: "squared error of the outputs / their squares, this weight alone quantized",
+    BOTH: "that of the outputs, and a part of that of the weight's values in the same unit",
+    UNIFORM: "one width for all",
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An allocation that was run on inputs.
+
+    Attributes:
+        cost: the table that gave it, one of ``COSTS``.
+        nbytes: of the file.
+        sqnr_db: of the outputs, on other inputs than the costs were measured on, if there were any.
+    """
+
+    cost: str
+    nbytes: int
+    sqnr_db: float
+
+    def to_json(self) -> Dict[str, Any]:
+        """The trial as JSON data."""
+        return {"cost": self.cost, "bytes": self.nbytes, "sqnr_db": self.sqnr_db}
+
+
 @dataclass(frozen=True)
 class Mixture:
     """The cost table of a mixed plan and what was chosen by it.
@@ -67,6 +96,7 @@ class Mixture:
         nbytes: of the whole file in the ``dequant`` form, as far as it is known before it is made.
         uniform_bytes: the same with one width for all, for a target of whole bits; else None.
         weights: those whose width was free to choose.
+        trials: the allocations that were run, where costs were measured; first the one taken.
     """
 
     target: Target
@@ -74,6 +104,7 @@ class Mixture:
     nbytes: int
     uniform_bytes: Optional[int]
     weights: Tuple[MixedWeight, ...]
+    trials: Tuple[Trial, ...] = ()
 
     @property
     def average_bits(self) -> float:
@@ -94,6 +125,7 @@ class Mixture:
 
     def to_json(self) -> Dict[str, Any]:
         """The mixture as JSON data; averages are there for readers."""
+        tried = {"trials": [one.to_json() for one in self.trials]} if self.trials else {}
         return {
             "version": VERSION,
             "target": self.target.to_json(),
@@ -102,6 +134,7 @@ class Mixture:
             "uniform_bytes": self.uniform_bytes,
             "average_bits": round(self.average_bits, 6),
             "error": self.error,
+            **tried,
             "weights": [one.to_json() for one in self.weights],
         }
 
@@ -128,12 +161,14 @@ class Mixture:
             whole(data["bytes"]),
             None if uniform is None else whole(uniform),
             tuple(_weight(one) for one in data["weights"]),
+            tuple(_trial(one) for one in data.get("trials", ())),
         )
 
 
-#: What the errors of a table are, relative to the signal.
-WEIGHTS = "weights"
-COSTS = {WEIGHTS: "squared error of the weight's values / their squares"}
+def _trial(data: Any) -> Trial:
+    if data["cost"] not in COSTS:
+        raise InputError(f"a damaged plan: costs of the kind {data['cost']!r}")
+    return Trial(data["cost"], whole(data["bytes"]), float(data["sqnr_db"]))
 
 
 def _weight(data: Any) -> MixedWeight:

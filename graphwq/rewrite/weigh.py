@@ -12,15 +12,35 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Dict, List, Sequence, Tuple
 
+import numpy as np
+
+from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.mapping import release
-from graphwq.quant.scheme import DATA_FREE, MAX_BITS, MIN_BITS, MSE
+from graphwq.quant.metrics import WeightError
+from graphwq.quant.quantize import scale_shape
+from graphwq.quant.scheme import DATA_FREE, MAX_BITS, MIN_BITS, MSE, QuantizedTensor
 from graphwq.rewrite.codes import quantize_weight
+from graphwq.rewrite.draft import Drafter, Given, applied
 from graphwq.rewrite.parallel import in_order
-from graphwq.rewrite.plan import PlanItem
+from graphwq.rewrite.plan import Plan, PlanItem
 from graphwq.survey.sites import WeightSite
 from graphwq.survey.view import View
 
 WIDTHS = tuple(range(MIN_BITS, MAX_BITS + 1))
+
+
+def file_nbytes(graph: Graph, view: View, sites: Sequence[WeightSite], plan: Plan) -> int:
+    """Bytes of the file that a plan gives, by writing it with zeros for codes."""
+    places = {site.weight: site for site in sites}
+    nothing = WeightError(0.0, 0.0, 0.0)
+    given = {}
+    for item in plan.items:
+        shape = places[item.weight].shape
+        scale = np.ones(scale_shape(shape, item.scheme.granularity), np.float32)
+        codes = QuantizedTensor(np.zeros(shape, np.int8), scale, item.scheme)
+        given[item.weight] = Given(codes, nothing)
+    drafted = Drafter(graph, view, places, given).draft(plan)
+    return applied(graph, drafted.edits).nbytes
 
 
 def weight_errors(

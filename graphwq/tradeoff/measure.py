@@ -14,9 +14,9 @@ from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.quant.scheme import MAX_BITS, MIN_BITS
 from graphwq.rewrite.mixed import Mixer
-from graphwq.rewrite.mixture import COSTS, WEIGHTS
+from graphwq.rewrite.mixture import COSTS
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import DEQUANT, Plan
-from graphwq.rewrite.planner import Options
 from graphwq.rewrite.target import FLOAT_BITS, target_bits
 from graphwq.survey.locate import locate_in
 from graphwq.survey.view import build
@@ -139,7 +139,7 @@ def measure(
         if progress is not None:
             progress(len(mixed) + len(uniform), total, f"{bits} bits for all")
     return TradeOff(
-        graph.digest, graph.nbytes, WEIGHTS, options.method, tuple(mixed), tuple(uniform)
+        graph.digest, graph.nbytes, mixer.cost, options.method, tuple(mixed), tuple(uniform)
     )
 
 

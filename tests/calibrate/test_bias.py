@@ -13,6 +13,7 @@ from commandline import assert_one_line, run
 from conftest import FIXTURES
 
 import graphwq
+from graphwq.calibrate.evidence import output_sqnr
 from graphwq.calibration import Calibrated, quantize_calibrated
 from graphwq.diff.compare import diff_graphs
 from graphwq.errors import InputError
@@ -20,6 +21,8 @@ from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.newnode import new_const
 from graphwq.graphdef.protos import AttrValue
 from graphwq.rewrite.planner import Options
+from graphwq.rewrite.run import Given
+from graphwq.survey.locate import locate_in
 from graphwq.survey.view import build
 from graphwq.tf1.session import Runner
 from graphwq.verify.static import check_static
@@ -292,3 +295,19 @@ def test_auto_keeps_a_correction_only_where_it_wins(tmp_path: Path) -> None:
     made = quantize_calibrated(reference, options, measured, auto=True)
     plain = graphwq.quantize(reference, bits=4)
     assert _sqnr(reference, made.result.graph, others) > 10 + _sqnr(reference, plain.graph, others)
+
+
+def test_the_evidence_counts_the_biases(tmp_path: Path) -> None:
+    """What auto decides by is the SQNR of the graph that would be written, biases included."""
+    reference = graphwq.load(_CNN)
+    measured, others = _split(tmp_path, "digits_cnn")
+    made = quantize_calibrated(reference, Options(bits=3, correct_bias=True), measured)
+    given = {
+        one.item.weight: Given(made.result.quantized[one.item.weight], one.error, shift=one.shift)
+        for one in made.result.weights
+    }
+    view = build(reference)
+    sites = locate_in(view).sites
+    with Runner(reference) as runner:
+        said = output_sqnr(runner, view.main, sites, ["softmax:0"], [others], given)
+    assert said == pytest.approx(_sqnr(reference, made.result.graph, others), abs=0.05)
