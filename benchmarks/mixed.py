@@ -29,7 +29,7 @@ import graphwq
 from graphwq.allocation import plan_measured
 from graphwq.calibration import Wishes
 from graphwq.errors import GraphWQError
-from graphwq.rewrite.planner import Options
+from graphwq.rewrite.options import Options
 
 _EQUAL = 0.05
 #: Made-up inputs by which costs are measured, and as many others that decide.

@@ -20,7 +20,7 @@ from conftest import ROOT
 
 import graphwq
 from graphwq.graphdef.graph import Graph
-from graphwq.rewrite.planner import Options
+from graphwq.rewrite.options import Options
 from graphwq.tradeoff.measure import EXACT_DB, TARGETS, Point, TradeOff, measure
 from graphwq.tradeoff.render import to_csv, to_svg
 

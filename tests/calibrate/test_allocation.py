@@ -25,8 +25,8 @@ from graphwq.calibration import Wishes
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.rewrite.mixed import Mixer
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Plan
-from graphwq.rewrite.planner import Options
 from graphwq.rewrite.weigh import WIDTHS
 from graphwq.survey.locate import locate_in
 from graphwq.survey.view import build

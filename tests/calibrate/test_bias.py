@@ -20,7 +20,7 @@ from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.newnode import new_const
 from graphwq.graphdef.protos import AttrValue
-from graphwq.rewrite.planner import Options
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.run import Given
 from graphwq.survey.locate import locate_in
 from graphwq.survey.view import build

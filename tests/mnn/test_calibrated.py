@@ -18,8 +18,8 @@ from graphwq.mnn.convert import convert
 from graphwq.mnn.model import Model, parse
 from graphwq.mnn.prepare import Prepared, prepare
 from graphwq.quant.scheme import QuantizedTensor
+from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Plan
-from graphwq.rewrite.planner import Options
 from graphwq.rewrite.readback import read_back
 from graphwq.survey.locate import locate_in
 from graphwq.survey.view import build
