@@ -16,7 +16,7 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from graphwq.calibrate.evidence import mean_sqnr
+from graphwq.calibrate.evidence import float_outputs, mean_sqnr
 from graphwq.calibrate.inputs import calibration_inputs
 from graphwq.calibrate.sensitivity import blended, output_errors, quantized_values
 from graphwq.calibration import Wishes
@@ -79,8 +79,9 @@ def plan_measured(
         with Runner(graph, optimize=False) as runner:
             interface = find_interface(graph, view)
             measured, judged = _samples(runner, view, interface, wishes, source)
+            tensors = float_outputs(runner, view.main, interface.tensors, measured[0])
             costs = output_errors(
-                runner, view, mixer.sites, mixer.errors, interface.tensors, measured, progress
+                runner, view, mixer.sites, mixer.errors, tensors, measured, progress
             )
             if costs is None:
                 return by_values, "no float output of the graph says anything on these inputs"
@@ -88,7 +89,7 @@ def plan_measured(
             both = mixer.by(blended(costs, mixer.errors, _PART), BOTH)
             tried = [(outputs.plan_uniform(target, digest), UNIFORM), (by_values, WEIGHTS)]
             tried += [(one.plan(target, digest), one.cost) for one in (both, outputs)]
-            judge = _Judge(runner, view, survey, interface.tensors, judged)
+            judge = _Judge(runner, view, survey, tensors, judged)
             scored = [(plan, cost, judge.score(plan)) for plan, cost in tried if plan is not None]
             return _best(scored, 0.0 if source is not None else _LEAST_GAIN), ""
     except (InputError, UnsupportedError) as error:

@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 from graphwq.api import with_storage
 from graphwq.calibrate.blas import one_thread
-from graphwq.calibrate.evidence import output_sqnr
+from graphwq.calibrate.evidence import float_outputs, output_sqnr
 from graphwq.calibrate.inputs import calibration_inputs
 from graphwq.calibrate.sweep import Outcome, Sweep, Swept
 from graphwq.errors import InputError, UnsupportedError
@@ -218,11 +218,12 @@ def _gate(
     if feeds.origin == SYNTHETIC:
         other = seed + _HELD_OUT_SEED
         samples = calibration_inputs(runner, view, interface, None, other, _HELD_OUT).samples
+    tensors = float_outputs(runner, view.main, interface.tensors, samples[0])
     others = [_plain(runner, view, survey, plan, ())]
     if any(item.bias for item in plan.items):
         others.append(_plain(runner, view, survey, plan, feeds.samples))
     known = [
-        output_sqnr(runner, view.main, survey.sites, interface.tensors, samples, one.given)
+        output_sqnr(runner, view.main, survey.sites, tensors, samples, one.given)
         for one in (swept, *others)
     ]
     best = max(range(1, len(known)), key=lambda number: known[number])

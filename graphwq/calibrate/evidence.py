@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, Sequence
+from typing import Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
 from graphwq.graphdef.dtypes import NUMPY
+from graphwq.graphdef.node import producer
 from graphwq.quant.metrics import sqnr_db
 from graphwq.quant.shift import Shift
 from graphwq.rewrite.run import Given
@@ -18,6 +19,44 @@ from graphwq.verify.runner import Runner
 
 #: dB; an output that is exact, or not finite, is no better or worse than that.
 _LIMIT = 100.0
+#: Ops that are gone back behind an output that is no float at most.
+_STEPS = 16
+
+
+def float_outputs(
+    runner: Runner, view: ScopeView, tensors: Sequence[str], sample: Sample
+) -> Tuple[str, ...]:
+    """The outputs by whose errors codes are judged.
+
+    In place of one that is not of floats (an index, a truth value) the float tensors that it is
+    computed from: it is right or wrong, and does not say by how much.
+
+    Args:
+        runner: the graph in a session.
+        view: its main scope.
+        tensors: its outputs.
+        sample: feeds.
+
+    Raises:
+        InputError: TensorFlow cannot run the graph.
+    """
+    found: List[str] = []
+    seen, pending = set(tensors), list(tensors)
+    for _ in range(_STEPS):
+        values = runner.run(pending, sample) if pending else {}
+        found += [name for name in pending if np.asarray(values[name]).dtype.kind == "f"]
+        nodes = [view.nodes.get(producer(name)[0]) for name in pending if name not in found]
+        inputs = [item for node in nodes if node is not None for item in node.data_inputs]
+        sources = dict.fromkeys(map(producer, inputs))
+        names = [f"{name}:{port}" for name, port in sources if not _is_constant(view, name)]
+        pending = [name for name in names if name not in seen]
+        seen.update(pending)
+    return tuple(found)
+
+
+def _is_constant(view: ScopeView, name: str) -> bool:
+    node = view.nodes.get(name)
+    return node is None or node.op == "Const"
 
 
 def _bias(view: ScopeView, site: WeightSite, shift: Shift) -> Dict[str, np.ndarray]:
