@@ -13,7 +13,7 @@ from typing import List, Tuple
 
 import numpy as np
 
-from graphwq.errors import UnsupportedError
+from graphwq.errors import QuantizationError, UnsupportedError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import attr_type
 from graphwq.quant.quantize import kept_axes
@@ -22,6 +22,7 @@ from graphwq.rewrite.builder import Builder, fake_quant_attrs
 from graphwq.rewrite.dequant import multiply
 
 _EXACT_SCALE_BITS = FLOAT32_BITS - MAX_BITS
+_HALF_OF_LARGEST = np.finfo(np.float32).max / 2
 
 
 def build(builder: Builder, dtype: int, quantized: QuantizedTensor) -> None:
@@ -29,6 +30,7 @@ def build(builder: Builder, dtype: int, quantized: QuantizedTensor) -> None:
 
     Raises:
         UnsupportedError: the scale is per group, which no FakeQuant op has.
+        QuantizationError: the range is beyond float32, so that the op would make NaN of it.
     """
     if isinstance(quantized.scheme.granularity, PerGroup):
         raise UnsupportedError(
@@ -64,7 +66,7 @@ def _on_values(builder: Builder, dtype: int, quantized: QuantizedTensor) -> None
     if kept and len(kept) > 1:
         shape = builder.ints("flat_shape", [-1, channels])
         value = builder.reshape("flat", value, shape, dtypes.DT_FLOAT)
-    limit = (quantized.scale * top).reshape((-1,) if kept else ())
+    limit = _limit(top, quantized).reshape((-1,) if kept else ())
     limits = builder.floats("min", -limit), builder.floats("max", limit)
     op = "FakeQuantWithMinMaxVars" + ("PerChannel" if kept else "")
     value = builder.op("fake_quant", op, (value, *limits), **attrs)
@@ -77,6 +79,17 @@ def _on_values(builder: Builder, dtype: int, quantized: QuantizedTensor) -> None
         builder.final("Identity", (value,), T=attr_type(dtype))
     else:
         builder.final("Cast", (value,), SrcT=attr_type(dtypes.DT_FLOAT), DstT=attr_type(dtype))
+
+
+def _limit(top: np.float32, quantized: QuantizedTensor) -> np.ndarray:
+    """The largest values; the op computes twice as much, which must not be Inf."""
+    limit = quantized.scale * top
+    if np.abs(limit).max() > _HALF_OF_LARGEST:
+        raise QuantizationError(
+            "FakeQuant ops with scales of 16 bits cannot hold magnitudes above 1.7e38: mend the "
+            "model, or leave out --scale-bits"
+        )
+    return limit
 
 
 def _inverse(order: Tuple[int, ...]) -> List[int]:
