@@ -19,7 +19,7 @@ from rewriting import (
 from test_dequant import small
 
 import graphwq
-from graphwq.errors import GraphWQError, InputError
+from graphwq.errors import GraphWQError, InputError, QuantizationError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.node import attr_of_bool, attr_of_int
@@ -152,3 +152,21 @@ def test_groups_are_refused() -> None:
     with pytest.raises(GraphWQError, match="per group") as caught:
         graphwq.quantize(graph, storage="fake_quant", plan=plan)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+def test_a_range_beyond_float32(granularity: str) -> None:
+    """The op computes max - min: with 2e38 that is Inf, and every weight of the channel NaN."""
+    values = random_weight((64, 32))
+    values[3, 5] = 2e38
+    b = GraphBuilder()
+    b.matmul("y", b.placeholder("x", [1, 64]), b.const("w", values))
+    with pytest.raises(QuantizationError, match="magnitudes above 1.7e38"):
+        graphwq.quantize(b.graph(), 8, "fake_quant", scale_bits=16, granularity=granularity)
+    for scale_bits, largest in ((24, 2e38), (16, 1.6e38)):
+        values[3, 5] = largest
+        b = GraphBuilder()
+        b.matmul("y", b.placeholder("x", [1, 64]), b.const("w", values))
+        options = {"scale_bits": scale_bits, "granularity": granularity}
+        result = graphwq.quantize(b.graph(), 8, "fake_quant", **options)
+        assert np.isfinite(value(result.graph, "w")).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Optional
@@ -26,14 +27,17 @@ from strategies import weights_and_schemes
 
 import graphwq
 from graphwq.errors import InputError, QuantizationError
+from graphwq.graphdef.dtypes import DT_HALF
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.newnode import new_const, new_node
 from graphwq.quant.audit import deviation
 from graphwq.quant.quantize import quantize
 from graphwq.quant.regrid import codes_of
 from graphwq.quant.scheme import PerChannel, PerTensor, QuantizedTensor, QuantScheme
+from graphwq.rewrite.readback import read_back
 from graphwq.rewrite.recover import Recovered, absmax, recover
 from graphwq.rewrite.run import RewriteResult
+from graphwq.survey.locate import locate
 from graphwq.survey.view import build
 
 _FIXTURES = ("digits_cnn", "digits_mlp", "digits_lstm", "digits_embedding")
@@ -244,3 +248,21 @@ def test_codes_of_refuses_what_is_on_no_grid() -> None:
     assert codes_of(values + np.array([0, 0, 0, 0.25], np.float32), scheme) is None
     assert codes_of(values[1:], scheme) is not None
     assert codes_of(values[1:], scheme, at_top=True) is None  # the largest code would be 3
+
+
+@pytest.mark.parametrize("method", ["absmax", "mse", "squant"])
+@pytest.mark.parametrize("scale_bits", [24, 16, 13])
+@pytest.mark.parametrize("storage", ["bake", "dequant", "fake_quant"])
+def test_half_weights_of_every_method(method: str, scale_bits: int, storage: str) -> None:
+    """Baked half values do not tell their scale: with the plan it is that of the plan's method."""
+    b = GraphBuilder()
+    w = b.const("w", random_weight((16, 8), dtype=np.float16))
+    b.op("y", "MatMul", [b.placeholder("x", [1, 16], DT_HALF), w], T=("type", DT_HALF))
+    for bits, granularity in itertools.product((2, 4, 6), ("channel", "tensor")):
+        options = {"method": method, "scale_bits": scale_bits, "granularity": granularity}
+        result = graphwq.quantize(b.graph(), bits, storage, keep_larger=True, **options)
+        (site,) = locate(b.graph()).sites
+        found = read_back(build(b.graph()), build(result.graph), site, result.weights[0].item)
+        assert found is not None, (bits, granularity)
+        np.testing.assert_array_equal(found.quantized.codes, result.quantized["w"].codes)
+        np.testing.assert_array_equal(found.quantized.scale, result.quantized["w"].scale)

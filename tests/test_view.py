@@ -393,3 +393,19 @@ def test_ten_thousand_nodes_take_no_time() -> None:
     view = build(graph)
     view.check()
     assert time.process_time() - begin < 1.5
+
+
+@pytest.mark.parametrize("inputs", [["^c", "x"], ["x", "^c", "x"]])
+def test_a_control_input_in_front_is_refused(inputs: List[str]) -> None:
+    """TensorFlow refuses it as well; slots would be counted differently from place to place."""
+    b = GraphBuilder()
+    b.placeholder("x", [1])
+    b.op("c", "NoOp", [])
+    b.op("y", "AddN", inputs)
+    with pytest.raises(InputError, match=r"'y' has the control input '\^c' before the input 'x'"):
+        build(b.graph()).check()
+    b = GraphBuilder()
+    b.placeholder("x", [1])
+    b.op("c", "NoOp", [])
+    b.op("y", "AddN", ["x", "x", "^c", "^x"])
+    build(b.graph()).check()

@@ -10,12 +10,14 @@ import numpy as np
 from graphwq.errors import QuantizationError
 from graphwq.graphdef.node import Node
 from graphwq.quant.grid import on_grid
+from graphwq.quant.method import quantize_by_method
 from graphwq.quant.quantize import quantize
 from graphwq.quant.regrid import codes_of
 from graphwq.quant.scheme import (
     FLOAT32_BITS,
     MAX_BITS,
     MIN_BITS,
+    MSE,
     Granularity,
     PerChannel,
     PerGroup,
@@ -193,7 +195,7 @@ def _on_scheme(
     if values.dtype != np.dtype(np.float16):
         return codes_of(values, scheme, at_top)
     try:
-        made = quantize(floats, scheme)  # half values do not tell their scale: take the formula's
+        made = _made(floats, scheme)  # half values do not tell their scale: take the method's
     except QuantizationError:
         return None
     codes = np.rint(values.astype(np.float32) / made.scale_for(0, len(values.reshape(-1))))
@@ -201,6 +203,13 @@ def _on_scheme(
         return None
     found = replace(made, codes=codes.astype(np.int8))
     return found if (found.dequantize().astype(values.dtype) == values).all() else None
+
+
+def _made(floats: np.ndarray, scheme: QuantScheme) -> QuantizedTensor:
+    """The floats quantized anew, with the formula's scale where the method needs a calibration."""
+    if scheme.method == MSE:
+        return quantize_by_method(floats, scheme)[0]
+    return quantize(floats, scheme)
 
 
 def bits_of(scale: np.ndarray, otherwise: int = FLOAT32_BITS) -> int:

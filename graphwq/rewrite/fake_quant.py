@@ -15,7 +15,7 @@ from typing import List, Tuple
 
 import numpy as np
 
-from graphwq.errors import UnsupportedError
+from graphwq.errors import QuantizationError, UnsupportedError
 from graphwq.graphdef import dtypes
 from graphwq.graphdef.newnode import attr_type
 from graphwq.quant.quantize import kept_axes, scale_shape
@@ -25,6 +25,7 @@ from graphwq.rewrite.dequant import multiply
 from graphwq.rewrite.values import Values
 
 _EXACT_SCALE_BITS = FLOAT32_BITS - MAX_BITS
+_HALF_OF_LARGEST = np.finfo(np.float32).max / 2
 
 
 def build(builder: Builder, shape: Shape, dtype: int, scheme: QuantScheme, values: Values) -> None:
@@ -32,6 +33,7 @@ def build(builder: Builder, shape: Shape, dtype: int, scheme: QuantScheme, value
 
     Raises:
         UnsupportedError: the scale is per group, which no FakeQuant op has.
+        QuantizationError: the range is beyond float32, so that the op would make NaN of it.
     """
     if isinstance(scheme.granularity, PerGroup):
         raise UnsupportedError(
@@ -92,7 +94,14 @@ def _on_values(
 
 
 def _limit(top: np.float32, quantized: QuantizedTensor) -> np.ndarray:
-    return quantized.scale * top
+    """The largest values; the op computes twice as much, which must not be Inf."""
+    limit = quantized.scale * top
+    if np.abs(limit).max() > _HALF_OF_LARGEST:
+        raise QuantizationError(
+            "FakeQuant ops with scales of 16 bits cannot hold magnitudes above 1.7e38: mend the "
+            "model, or leave out --scale-bits"
+        )
+    return limit
 
 
 def _inverse(order: Tuple[int, ...]) -> List[int]:

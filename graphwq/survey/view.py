@@ -80,6 +80,20 @@ class ScopeView:
             self.__dict__["_has_loops"] = known
         return known
 
+    def check_controls(self) -> None:
+        """Refuse a control input in front of a data input, as TensorFlow does.
+
+        Raises:
+            InputError: there is one.
+        """
+        for node in self.scope.nodes:
+            for left, right in zip(node.inputs, node.inputs[1:]):
+                if left.startswith("^") and not right.startswith("^"):
+                    raise InputError(
+                        f"node {qualified(self.scope.name, node.name)!r} has the control input "
+                        f"{left!r} before the input {right!r}: the graph is broken, export it again"
+                    )
+
     def topological_order(self) -> Dict[str, int]:
         """Position of each node such that inputs come first; back edges of loops left out.
 
@@ -154,6 +168,7 @@ class View:
                 own shape.
         """
         for name, view in self.scopes.items():
+            view.check_controls()
             for node, missing in view.dangling:
                 near = close(TensorRef.parse(missing).node, view.nodes, 1)
                 hint = f" (is {near[0]!r} meant?)" if near else ""

@@ -123,14 +123,18 @@ def refused(
     said: str,
     before: Optional[Callable[[], None]] = None,
 ) -> Row:
-    """One run that must end with exit status 2 and one line, all outputs old, no traces."""
+    """One run that must end with exit status 2 and one line, without traces.
+
+    Of several outputs those may be new, and complete, that were written before the one that failed.
+    """
     if "read-only" not in what:
         scene.reset()
     child = scene.start(before)
     _, err = child.communicate(timeout=_WAIT)
     text = err.decode()
     states = scene.states()
-    broken = [state for state in states if state != "old"]
+    broken = [state for state in states if state not in ("old", "new")]
+    broken += [] if "old" in states else ["all outputs are new"]
     if child.returncode != 2 or text.count("\n") != 1 or said not in text:
         broken.append(f"exit status {child.returncode}: {text.strip()[-300:]}")
     if scene.temporaries():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fuzz.kept import CORPUS, kept
+from fuzz.kept import kept
 from fuzz.mutate import once
 from fuzz.targets import TARGETS, outcome
 
@@ -17,5 +17,5 @@ def test_target(name: str) -> None:
     for number, data in enumerate(inputs * 2):
         outcome(target, data)
         outcome(target, once(target.mutate, data, number))
-    for data in kept().get(name, []) if CORPUS.is_file() else []:
+    for data in kept()[name]:
         outcome(target, data)
