@@ -129,7 +129,7 @@ def _graph(
         made.append(graphwq.quantize(graph, plan=plan).graph)
         assert plan.mixture is not None
         trials = plan.mixture.trials
-        taken = f"values ({reason[:60]})" if reason else trials[0].cost
+        taken = "values (nothing measured)" if reason else trials[0].cost
     assert mixed.mixture is not None
     with np.load(arguments.corpus / entry["feed_file"], allow_pickle=False) as data:
         feeds = [{name: data[name] for name in data.files}]

@@ -17,7 +17,7 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from graphwq.calibrate.evidence import float_outputs, mean_sqnr
-from graphwq.calibrate.inputs import calibration_inputs
+from graphwq.calibrate.inputs import calibration_inputs, halves
 from graphwq.calibrate.sensitivity import blended, output_errors, quantized_values
 from graphwq.calibration import Wishes
 from graphwq.errors import InputError, UnsupportedError
@@ -105,26 +105,14 @@ def _samples(
     wishes: Wishes,
     source: Optional[Union[str, Path]],
 ) -> Tuple[Sequence[Sample], Sequence[Sample]]:
-    """(inputs for the costs, inputs that decide).
-
-    Of a file with several samples every second one decides; of one sample every second row, where
-    the graph takes any number of rows. One row alone does both.
-    """
+    """(inputs for the costs, inputs that decide); see ``halves`` for those of a file."""
     seed, samples = wishes.seed, wishes.samples
     feeds = calibration_inputs(runner, view, interface, source, seed, samples)
     if feeds.origin == SYNTHETIC:
         other = seed + _HELD_OUT_SEED
         judged = calibration_inputs(runner, view, interface, None, other, samples)
         return feeds.samples, judged.samples
-    if len(feeds.samples) > 1:
-        return feeds.samples[::2], feeds.samples[1::2]
-    (only,) = feeds.samples
-    free = {one.tensor for one in interface.placeholders if one.shape and one.shape[0] < 0}
-    rows = {len(value) if name in free and value.ndim else 0 for name, value in only.items()}
-    if len(rows) > 1 or min(rows, default=0) < 2:
-        return feeds.samples, feeds.samples
-    halves = [{name: value[first::2] for name, value in only.items()} for first in (0, 1)]
-    return [halves[0]], [halves[1]]
+    return halves(feeds, interface)
 
 
 def _best(tried: Sequence[Tuple[Plan, str, float]], margin: float) -> Plan:

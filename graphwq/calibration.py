@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple, Union
 from graphwq.api import with_storage
 from graphwq.calibrate.blas import one_thread
 from graphwq.calibrate.evidence import float_outputs, output_sqnr
-from graphwq.calibrate.inputs import calibration_inputs
+from graphwq.calibrate.inputs import calibration_inputs, halves
 from graphwq.calibrate.sweep import Outcome, Sweep, Swept
 from graphwq.errors import InputError, UnsupportedError
 from graphwq.graphdef.graph import Graph
@@ -213,18 +213,26 @@ def _gate(
     swept: Swept,
     seed: int,
 ) -> Tuple[Swept, str]:
-    """Rounding to nearest everywhere, unless the graph's outputs are clearly nearer without."""
-    samples = feeds.samples
+    """Rounding to nearest everywhere, unless the graph's outputs are clearly nearer without.
+
+    Codes are judged on inputs that they were not calibrated on. A file's inputs are all used for
+    the codes; the verdict is about those that one half gives, judged by the other half.
+    """
+    judged, samples = swept, feeds.samples
     if feeds.origin == SYNTHETIC:
         other = seed + _HELD_OUT_SEED
         samples = calibration_inputs(runner, view, interface, None, other, _HELD_OUT).samples
+    else:
+        first, samples = halves(feeds, interface)
+        if first is not samples:
+            judged = Sweep(runner, view, survey.sites, first, compare=True).run(plan)
     tensors = float_outputs(runner, view.main, interface.tensors, samples[0])
     others = [_plain(runner, view, survey, plan, ())]
     if any(item.bias for item in plan.items):
         others.append(_plain(runner, view, survey, plan, feeds.samples))
     known = [
         output_sqnr(runner, view.main, survey.sites, tensors, samples, one.given)
-        for one in (swept, *others)
+        for one in (judged, *others)
     ]
     best = max(range(1, len(known)), key=lambda number: known[number])
     plain, scores = others[best - 1], (known[0], known[best])

@@ -156,6 +156,23 @@ def _pictures(value: np.ndarray, axis: int, random: np.random.RandomState) -> np
     return np.moveaxis(np.stack(pictures), 3, axis)
 
 
+def halves(feeds: Feeds, interface: Interface) -> Tuple[Tuple[Sample, ...], Tuple[Sample, ...]]:
+    """Samples to fit something to, and others to judge it by.
+
+    Of several samples every second one judges; of one sample every second row, where the graph
+    takes any number of rows. One row alone is both: the same object twice.
+    """
+    if len(feeds.samples) > 1:
+        return feeds.samples[::2], feeds.samples[1::2]
+    (only,) = feeds.samples
+    free = {one.tensor for one in interface.placeholders if one.shape and one.shape[0] < 0}
+    rows = {len(value) if name in free and value.ndim else 0 for name, value in only.items()}
+    if len(rows) > 1 or min(rows, default=0) < 2:
+        return feeds.samples, feeds.samples
+    first, second = ({name: value[n::2] for name, value in only.items()} for n in (0, 1))
+    return (first,), (second,)
+
+
 def _check(feeds: Feeds) -> None:
     for sample in feeds.samples:
         for name, value in sample.items():

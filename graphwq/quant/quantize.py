@@ -78,8 +78,17 @@ def scale_shape(shape: Shape, granularity: Granularity) -> Shape:
     kept = kept_axes(granularity, len(shape))
     sizes = [size if axis in kept else 1 for axis, size in enumerate(shape)]
     if isinstance(granularity, PerGroup):
+        _check_groups(shape, granularity, kept)
         sizes[granularity.axis] = -(-shape[granularity.axis] // granularity.group_size)
     return tuple(sizes)
+
+
+def _check_groups(shape: Shape, granularity: PerGroup, kept: Shape) -> None:
+    axis, size = granularity.axis, granularity.group_size
+    if not 0 <= axis < len(shape) or axis in kept or size < 1:
+        raise QuantizationError(
+            f"groups of {size} along axis {axis} do not fit a weight of shape {list(shape)}"
+        )
 
 
 def some_channels(weight: np.ndarray, granularity: Granularity) -> Optional[np.ndarray]:
@@ -179,10 +188,7 @@ def _quantize_groups(
     """Group by group along the axis: each slice is an ordinary per-channel quantization."""
     axis, size = granularity.axis, granularity.group_size
     kept = kept_axes(granularity, weight.ndim)
-    if not 0 <= axis < weight.ndim or axis in kept or size < 1:
-        raise QuantizationError(
-            f"groups of {size} along axis {axis} do not fit a weight of shape {list(weight.shape)}"
-        )
+    _check_groups(weight.shape, granularity, kept)
     inner = replace(scheme, granularity=PerChannel(kept))
     parts = []
     for begin in range(0, weight.shape[axis], size):

@@ -27,6 +27,7 @@ from graphwq.graphdef.graph import Graph
 from graphwq.rewrite.mixed import Mixer
 from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Plan
+from graphwq.rewrite.planning import make_plan
 from graphwq.rewrite.weigh import WIDTHS
 from graphwq.survey.locate import locate_in
 from graphwq.survey.view import build
@@ -218,7 +219,7 @@ def test_a_graph_that_cannot_be_run(tmp_path: Path) -> None:
     options = Options(target_bits=4.0)
     plan, reason = plan_measured(graph, options, Wishes(), None)
     assert "cannot be run" in reason
-    assert plan == graphwq.rewrite.planner.make_plan(graph, options, digest=False)
+    assert plan == make_plan(graph, options, digest=False)
     assert not _mixture(plan).trials
     path = _feeds(tmp_path, {"x:0": np.ones((2, 40), np.float32)})
     with pytest.raises(graphwq.GraphWQError, match="NoSuchOp"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
@@ -20,8 +21,9 @@ from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.newnode import new_const
 from graphwq.graphdef.protos import AttrValue
+from graphwq.quant.shift import Shift, step_of
 from graphwq.rewrite.options import Options
-from graphwq.rewrite.run import Given
+from graphwq.rewrite.run import Given, rebuild
 from graphwq.survey.locate import locate_in
 from graphwq.survey.view import build
 from graphwq.tf1.session import Runner
@@ -311,3 +313,64 @@ def test_the_evidence_counts_the_biases(tmp_path: Path) -> None:
     with Runner(reference) as runner:
         said = output_sqnr(runner, view.main, sites, ["softmax:0"], [others], given)
     assert said == pytest.approx(_sqnr(reference, made.result.graph, others), abs=0.05)
+
+
+@pytest.mark.parametrize(("scores", "corrected"), [((1, 5, 9), True), ((1, 9, 5), False)])
+def test_auto_falls_back_to_the_better_absmax(
+    scores: Tuple[int, ...], corrected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where calibrated codes lose, absmax with or without corrected biases is written."""
+    import graphwq.calibration as calibration
+
+    reference = graphwq.load(FIXTURES / "digits_mlp.pb")
+    measured, _ = _split(tmp_path, "digits_mlp")
+    told = iter(scores)
+    monkeypatch.setattr(calibration, "output_sqnr", lambda *_args: next(told))
+    options = Options(bits=3, method="gptq", correct_bias=True)
+    made = quantize_calibrated(reference, options, measured, auto=True)
+    if corrected:
+        wanted = quantize_calibrated(reference, Options(bits=3, correct_bias=True), measured).result
+    else:
+        wanted = graphwq.quantize(reference, bits=3)
+    assert made.result.graph.to_bytes() == wanted.graph.to_bytes()
+
+
+def test_a_bias_takes_the_error_of_one_weight() -> None:
+    """Where two weights meet in one op, the first has the bias."""
+    b = GraphBuilder()
+    one, two = b.const("w1", random_weight((30, 40))), b.const("w2", random_weight((40, 20)))
+    y = b.matmul("y", one, two)
+    b.op("z", "BiasAdd", [y, b.const("c", np.ones(20, np.float32))])
+    plan = graphwq.plan(b.graph(), bits=4, correct_bias=True, keep_larger=True)
+    assert [item.weight for item in plan.items] == ["w1", "w2"]
+    assert [item.bias for item in plan.items] == ["c", ""]
+
+
+def test_a_corrected_bias_is_not_exact() -> None:
+    """--exact: the values of the weights are the same, the bias is not, and that is said."""
+    reference = graphwq.quantize(graphwq.load(_CNN), bits=4, storage="bake").graph
+    reference = Graph.parse(reference.to_bytes())
+    plan = graphwq.plan(reference, bits=4, correct_bias=True)
+    made = graphwq.quantize(reference, bits=4)
+    shift = Shift(np.array([100] * 32), 0.125, -9)
+    given = {
+        one.item.weight: Given(
+            made.quantized[one.item.weight],
+            one.error,
+            shift=shift if one.item.weight == "conv1/kernel" else None,
+        )
+        for one in made.weights
+    }
+    items = tuple(replace(i, bias=i.bias if given[i.weight].shift else "") for i in plan.items)
+    view = build(reference)
+    step = step_of(made.quantized["conv1/kernel"])
+    shift = replace(shift, step=step)
+    given["conv1/kernel"] = replace(given["conv1/kernel"], shift=shift)
+    sites = locate_in(view).sites
+    candidate = rebuild(reference, view, sites, replace(plan, items=items), given).graph
+    candidate = Graph.parse(candidate.to_bytes())
+    assert check_static(reference, candidate).passed
+    found = check_static(reference, candidate, exact=True)
+    assert not found.passed
+    assert [problem.kind for problem in found.weights.problems] == ["not_exact"]
+    assert "conv1/bn/mean" in found.weights.problems[0].message

@@ -68,6 +68,7 @@ def test_a_calibrated_plan_arrives(name: str, bits: int, storage: str) -> None:
     assert result.to_json()["equal_codes"] == sum(q.codes.size for q in plain.values())
     direct = prepare(graph, options=Options(bits=bits, method="gptq"), wishes=Wishes(None, 1, 3))
     _same(direct.result.quantized, made.result.quantized)
+    assert direct.plan.calibration == made.plan.calibration
 
 
 def test_weights_that_fall_back_arrive_as_absmax() -> None:
