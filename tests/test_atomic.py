@@ -501,3 +501,15 @@ def test_killed_at_random_instants(tmp_path: Path) -> None:
     assert all(name == "out.pb" or name.endswith(".graphwq-tmp") for name in _names(tmp_path))
     write_atomically(path, [b"after all that"], force=True)
     assert path.read_bytes() == b"after all that"
+
+
+def test_temporary_files_of_others(tmp_path: Path) -> None:
+    """One that nobody holds goes with the next run; one that is being written stays."""
+    held, abandoned = (tmp_path / f".x.{name}.graphwq-tmp" for name in ("held", "abandoned"))
+    abandoned.write_bytes(b"half")
+    with open(held, "wb") as file:
+        assert atomic._lock(file.fileno(), wait=True)
+        write_atomically(tmp_path / "out.pb", [b"new"])
+        assert _names(tmp_path) == [held.name, "out.pb"]
+    write_atomically(tmp_path / "out.pb", [b"new"], force=True)
+    assert _names(tmp_path) == ["out.pb"]
