@@ -524,3 +524,15 @@ def test_the_disk_gets_its_work_step_by_step(
     assert write_atomically(tmp_path / "out", chunks) == 120_008
     assert (tmp_path / "out").read_bytes() == b"".join(chunks)
     assert asked == [(0, 70_003), (70_003, 120_003)]
+
+
+def test_temporary_files_of_others(tmp_path: Path) -> None:
+    """One that nobody holds goes with the next run; one that is being written stays."""
+    held, abandoned = (tmp_path / f".x.{name}.graphwq-tmp" for name in ("held", "abandoned"))
+    abandoned.write_bytes(b"half")
+    with open(held, "wb") as file:
+        assert atomic._lock(file.fileno(), wait=True)
+        write_atomically(tmp_path / "out.pb", [b"new"])
+        assert _names(tmp_path) == [held.name, "out.pb"]
+    write_atomically(tmp_path / "out.pb", [b"new"], force=True)
+    assert _names(tmp_path) == ["out.pb"]

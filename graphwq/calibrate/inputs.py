@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Optional, Sequence, Tuple, Union
@@ -92,7 +93,7 @@ def _with_likely_images(
         return with_images(one, seed, (each,)).samples[0]
 
     ranges = RANGES
-    if any(_is_image(value) for value in one.samples[0].values()):
+    if any(_is_image(value) or _flat_side(value) for value in one.samples[0].values()):
         ranges = likely_ranges(runner, view.main, tensors, sample)
     made = with_images(feeds, seed, ranges)
     runner.run(tensors, made.samples[0])
@@ -103,8 +104,9 @@ def with_images(feeds: Feeds, seed: int, ranges: Sequence[Range] = RANGES) -> Fe
     """Made-up inputs whose images are what a graph may really see.
 
     Most samples show scenes, see ``graphwq/calibrate/scenes.py``; the others are noise of several
-    grains, for not every image is a photograph. Ranges and grains go round at different paces, so
-    that each of them comes with each of the others.
+    grains, for not every image is a photograph. Rows of a square number of values may be images,
+    too: every second sample has pictures in them, the others are left. Ranges and grains go round
+    at different paces, so that each of them comes with each of the others.
 
     Args:
         feeds: of ``synthesize``.
@@ -113,6 +115,10 @@ def with_images(feeds: Feeds, seed: int, ranges: Sequence[Range] = RANGES) -> Fe
     """
 
     def made(name: str, value: np.ndarray, number: int) -> np.ndarray:
+        side = _flat_side(value)
+        if side and number % 2 == 0:
+            square = made(name, value.reshape(-1, side, side, 1), number)
+            return square.reshape(value.shape)
         axis = _channels(value)
         if axis is None and not _is_image(value):
             return value
@@ -132,6 +138,14 @@ def with_images(feeds: Feeds, seed: int, ranges: Sequence[Range] = RANGES) -> Fe
         for number, sample in enumerate(feeds.samples)
     )
     return replace(feeds, samples=samples)
+
+
+def _flat_side(value: np.ndarray) -> int:
+    """The side of the grey squares that the rows of an array can be, 0 where they cannot."""
+    if value.ndim != 2 or value.dtype.kind != "f":
+        return 0
+    side = int(round(math.sqrt(value.shape[1])))
+    return side if side >= _SCENE_SIDE and side * side == value.shape[1] else 0
 
 
 def _is_image(value: np.ndarray) -> bool:

@@ -98,6 +98,26 @@ def _roughness(image: np.ndarray) -> float:
     return float(np.abs(np.diff(image[:, ::8, :, 0], axis=2)).mean() / image.std())
 
 
+def test_rows_that_may_be_flattened_images() -> None:
+    """784 values are 28 x 28: every second sample has pictures; 785, 225 and whole numbers not."""
+    sample = {
+        "square:0": np.ones((3, 784), np.float32),
+        "other:0": np.ones((3, 785), np.float32),
+        "small:0": np.ones((3, 225), np.float32),
+        "whole:0": np.ones((3, 784), np.int32),
+    }
+    made = with_images(Feeds((sample,) * 4, "synthetic"), 0).samples
+    for number, changed in enumerate(made):
+        for name, value in changed.items():
+            assert value.shape == sample[name].shape
+            assert value.dtype == sample[name].dtype
+            same = name != "square:0" or number % 2
+            assert np.array_equal(value, sample[name]) == bool(same)
+        if not number % 2:
+            for row in changed["square:0"]:
+                assert _roughness(row.reshape(1, 28, 28, 1)) < 0.5
+
+
 def test_ranges_and_grains_are_paired_in_every_way() -> None:
     """Twelve images are enough for 3 ranges x 4 grains, twenty-four where 2 ranges are likely."""
     for count, ranges in ((12, RANGES), (24, RANGES[:2])):
