@@ -296,3 +296,26 @@ def test_a_double_whose_scale_rounds_down_is_not_clipped(bits: int) -> None:
     assert quantized.scale.tolist() == [1.0]
     assert quantized.codes.tolist() == [top, -top, 0]
     assert error.max_abs_error == 0.5
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("magnitude", [3e-12, 1e-6, 1.0, 3e4])
+def test_the_largest_error_is_exact(dtype: Any, magnitude: float) -> None:
+    """Not a rounded root of a rounded square: |stored - w| in the arithmetic of the error."""
+    if dtype is np.float16 and magnitude < 1e-3:
+        pytest.skip("half has hardly any such values")
+    weight = (random_weight((300, 40), 9) * magnitude).astype(dtype)
+    quantized, error = quantize_with_error(weight, QuantScheme(8, PerChannel((1,))))
+    stored = (quantized.codes.astype(np.float32) * quantized.scale).astype(dtype)
+    work = np.float64 if dtype is np.float64 else np.float32
+    assert error.max_abs_error == float(np.abs(stored.astype(work) - weight.astype(work)).max()) > 0
+
+
+def test_the_largest_error_is_exact_where_its_square_underflows() -> None:
+    """One channel has no error, the other one of 1e-21, whose square has lost its digits."""
+    weight = random_weight((300, 2), 9) * np.float32(1e-18)
+    weight[:, 0] = np.float32(2e-12)
+    quantized, error = quantize_with_error(weight, QuantScheme(8, PerChannel((1,))))
+    exact = float(np.abs(quantized.codes.astype(np.float32) * quantized.scale - weight).max())
+    assert 0 < exact < 1e-19
+    assert error.max_abs_error == exact != float(np.sqrt(np.square(np.float32(exact))))

@@ -149,18 +149,22 @@ def _write(file: BinaryIO, chunks: Iterable[Buffer]) -> int:
     """Write everything; the disk works on what is there while the rest is still computed."""
     written = begun = 0
     for chunk in chunks:
-        view = memoryview(chunk)
-        if view.nbytes < _PIECEWISE:
-            file.write(view)
-        else:
-            for piece in pieces(view):
-                file.write(piece)
-        written += view.nbytes
+        written += _write_chunk(file, memoryview(chunk))
+        del chunk  # it would stay in memory while the next is computed
         if written - begun >= _TO_DISK:
             file.flush()
             _begin_sync(file.fileno(), begun, written)
             begun = written
     return written
+
+
+def _write_chunk(file: BinaryIO, chunk: memoryview) -> int:
+    if chunk.nbytes < _PIECEWISE:
+        file.write(chunk)
+    else:
+        for piece in pieces(chunk):
+            file.write(piece)
+    return chunk.nbytes
 
 
 def _begin_sync(handle: int, begin: int, end: int) -> None:

@@ -163,9 +163,11 @@ def _codes(
         if limit is not None:
             np.clip(ratio, dtype.type(-limit), dtype.type(limit), out=ratio)
         np.copyto(codes[begin:end], ratio, casting="unsafe")
-        np.subtract(_values(ratio, step, weight.dtype), block, out=error, dtype=error_dtype)
-        worst = max(worst, float(error.max()), -float(error.min()))
-        noise += _sum(np.square(error, out=error))
+        stored = _values(ratio, step, weight.dtype)
+        np.subtract(stored, block, out=error, dtype=error_dtype)
+        np.square(error, out=error)
+        worst = max(worst, _root_of_largest(error, stored, block))
+        noise += _sum(error)
         signal += _sum(np.square(block, out=error, dtype=error_dtype))
     return codes, WeightError(signal, noise, worst)
 
@@ -175,6 +177,19 @@ def _values(codes: np.ndarray, step: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if dtype == np.dtype(np.float32):
         return np.multiply(codes, step, out=codes)
     return np.multiply(codes.astype(np.float32), step).astype(dtype)
+
+
+def _root_of_largest(squares: np.ndarray, stored: np.ndarray, block: np.ndarray) -> float:
+    """The largest |stored - block|, exactly, in one pass over the rounded squares.
+
+    In binary arithmetic the root of a rounded square is the magnitude itself unless the square
+    leaves the normal range (S. Boldo, Stupid is as stupid does: taking the square root of the
+    square of a floating-point number, 2015); there the errors are looked at once more.
+    """
+    largest = squares.max()
+    if largest >= np.finfo(squares.dtype).tiny:
+        return float(np.sqrt(largest))
+    return float(np.abs(np.subtract(stored, block, dtype=squares.dtype)).max())
 
 
 def _sum(values: np.ndarray) -> float:
