@@ -144,7 +144,7 @@ def _flat_side(value: np.ndarray) -> int:
     """The side of the grey squares that the rows of an array can be, 0 where they cannot."""
     if value.ndim != 2 or value.dtype.kind != "f":
         return 0
-    side = int(round(math.sqrt(value.shape[1])))
+    side = round(math.sqrt(value.shape[1]))
     return side if side >= _SCENE_SIDE and side * side == value.shape[1] else 0
 
 
