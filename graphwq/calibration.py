@@ -11,6 +11,7 @@ from graphwq.calibrate.blas import one_thread
 from graphwq.calibrate.evidence import float_outputs, output_sqnr
 from graphwq.calibrate.inputs import calibration_inputs, halves
 from graphwq.calibrate.sweep import Outcome, Sweep, Swept
+from graphwq.calibrate.unseen import Unseen
 from graphwq.errors import InputError, UnsupportedError
 from graphwq.graphdef.graph import Graph
 from graphwq.quant.scheme import ABSMAX, GPTQ, QuantScheme
@@ -25,6 +26,8 @@ from graphwq.tf1.session import Runner
 from graphwq.verify.feeds import SYNTHETIC, Feeds, Sample
 from graphwq.verify.interface import Interface, find_interface
 
+#: A source of calibration that runs nothing.
+STORED = "bn"
 #: Seed and number of made-up inputs that decide between methods; never calibrated on.
 _HELD_OUT_SEED = 7919
 _HELD_OUT = 8
@@ -37,7 +40,8 @@ class Wishes:
     """How to calibrate.
 
     Attributes:
-        source: an ``.npz`` of feeds; None or "synthetic": made-up inputs.
+        source: an ``.npz`` of feeds; None or "synthetic": made-up inputs; "bn": no inputs, layers
+            are weighed by what batch norms say of them.
         seed, samples: of made-up inputs.
         auto: keep rounding to nearest where the calibrated codes do not gain.
     """
@@ -47,6 +51,11 @@ class Wishes:
     samples: int = 8
     auto: bool = False
 
+    @property
+    def is_file(self) -> bool:
+        """Whether there are real inputs."""
+        return self.source not in (None, SYNTHETIC, STORED)
+
     def as_made(self, plan: Plan) -> Wishes:
         """The inputs that a plan was calibrated on, where it says so; its methods stand.
 
@@ -54,21 +63,25 @@ class Wishes:
             InputError: a file is needed and not given, or the other way round.
         """
         made = plan.calibration
-        biases = [item.bias for item in plan.items if item.bias]
-        if biases and self.source in (None, "synthetic"):
-            raise InputError(
-                f"the plan corrects biases ({biases[0]!r}), and made-up inputs have other means: "
-                "give inputs with --calibration"
-            )
-        if made is not None and made.origin == SYNTHETIC:
-            if self.source not in (None, "synthetic"):
+        _check_biases(plan, self)
+        if made is not None and made.origin in (SYNTHETIC, STORED):
+            if self.source not in (None, made.origin):
                 raise InputError(
-                    "the plan was calibrated on synthetic inputs: leave out --calibration"
+                    f"the plan was calibrated with {made.origin!r}: leave out --calibration"
                 )
-            return Wishes(None, made.seed, made.samples)
-        if made is not None and self.source in (None, "synthetic"):
+            return Wishes(made.origin, made.seed, made.samples)
+        if made is not None and not self.is_file:
             raise InputError("the plan was calibrated on a file: give it with --calibration")
         return replace(self, auto=False)
+
+
+def _check_biases(plan: Plan, wishes: Wishes) -> None:
+    biases = [item.bias for item in plan.items if item.bias]
+    if biases and not wishes.is_file:
+        raise InputError(
+            f"the plan corrects biases ({biases[0]!r}), and made-up inputs have other means: "
+            "give inputs with --calibration"
+        )
 
 
 @dataclass(frozen=True)
@@ -112,7 +125,7 @@ def quantize_calibrated(
         graph: to be quantized.
         options: what the user wants; the method is gptq unless ``correct_bias`` is set and they
             name another one.
-        calibration: an ``.npz`` of feeds; None or "synthetic": made-up inputs.
+        calibration: see ``Wishes.source``.
         seed, samples: of made-up inputs.
         auto: per layer keep rounding to nearest where the layer's outputs are as near with it, and
             for the whole graph where its outputs are, on inputs that were not calibrated on.
@@ -172,13 +185,18 @@ def carry_out(
     progress: Optional[Progress] = None,
 ) -> Calibrated:
     """Carry out a plan whose items may ask for gptq; see ``quantize_calibrated``."""
-    source = None if wishes.source == "synthetic" else wishes.source
+    source = None if wishes.source == SYNTHETIC else wishes.source
     seed, auto = wishes.seed, wishes.auto
     try:
         runner = Runner(graph, optimize=False)
     except (InputError, UnsupportedError) as error:
         return _uncalibrated(graph, view, survey, plan, str(error))
     with runner, one_thread() as is_repeatable:
+        if source == STORED:
+            _check_biases(plan, wishes)
+            swept = Unseen(runner, view, survey.sites, compare=auto).run(plan, progress)
+            made = Calibration(STORED, 0, 0, "")
+            return _calibrated(graph, view, survey, swept, made, [])
         interface = find_interface(graph, view)
         try:
             feeds = calibration_inputs(runner, view, interface, source, seed, wishes.samples)
@@ -195,6 +213,12 @@ def carry_out(
             swept, note = _gate(runner, view, survey, interface, feeds, plan, swept, seed)
             notes.append(note)
     made = Calibration(feeds.origin, len(feeds.samples), seed, feeds.digest)
+    return _calibrated(graph, view, survey, swept, made, notes)
+
+
+def _calibrated(
+    graph: Graph, view: View, survey: Survey, swept: Swept, made: Calibration, notes: Sequence[str]
+) -> Calibrated:
     final = replace(swept.plan, calibration=made)
     result = rebuild(graph, view, survey.sites, final, swept.given)
     return Calibrated(result, final, swept.outcomes, tuple(notes))

@@ -42,11 +42,27 @@ def choose(
     flat = weight.reshape(-1).astype(np.float64)
     ridge = best_ridge(halves, flat)
     seen = together(halves)
-    parts = []
-    for one in seen:
-        rows = flat[one.index]
-        groups = layer.groups[one.index[:, :, 0]]
-        parts.append(Part(_target(rows, one, ridge), rows != 0, one.hessian, groups))
+    targets = [_target(flat[one.index], one, ridge) for one in seen]
+    return rounded(layer, seen, targets, weight, scheme)
+
+
+def rounded(
+    layer: Layer,
+    seen: Sequence[Seen],
+    targets: Sequence[np.ndarray],
+    weight: np.ndarray,
+    scheme: QuantScheme,
+) -> QuantizedTensor:
+    """Round targets [problems, rows, n] under the Hessians of ``seen``; zeros stay zeros.
+
+    Raises:
+        numpy.linalg.LinAlgError: the Hessians do not allow it.
+    """
+    flat = weight.reshape(-1)
+    parts = [
+        Part(target, flat[one.index] != 0, one.hessian, layer.groups[one.index[:, :, 0]])
+        for one, target in zip(seen, targets)
+    ]
     found, scale = second_order(parts, layer.count, scheme.num_bits, DAMP, scheme.scale_bits)
     codes = np.zeros(weight.size, np.int8)
     for one, own in zip(seen, found):

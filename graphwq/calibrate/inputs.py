@@ -14,8 +14,10 @@ from graphwq.calibrate.ranges import RANGES, Range, likely_ranges
 from graphwq.calibrate.scenes import scene
 from graphwq.errors import InputError
 from graphwq.survey.view import View
-from graphwq.verify.feeds import Feeds, Sample, load_feeds
+from graphwq.verify.accuracy import LABELS
+from graphwq.verify.feeds import Feeds, Sample, bind_feeds
 from graphwq.verify.interface import Interface, Placeholder
+from graphwq.verify.npz import read_npz
 from graphwq.verify.runner import Runner
 from graphwq.verify.synthetic import Attempt, grained, random_of, synthesize, wanted_inputs
 from graphwq.verify.trial import find_feeds
@@ -68,7 +70,10 @@ def calibration_inputs(
     check_safe(view, tensors, advice=_ADVICE)
     placeholders = interface.placeholders
     if source is not None:
-        feeds = load_feeds(source, view.main, placeholders, tensors)
+        arrays = read_npz(source)
+        if LABELS not in view.main.nodes:
+            arrays.pop(LABELS, None)  # the file is one for verify, too
+        feeds = bind_feeds(arrays, view.main, placeholders, tensors)
         _check(feeds)
         runner.run(tensors, feeds.samples[0])
         return feeds

@@ -28,6 +28,7 @@ class Use:
     """One block of one consumer.
 
     Attributes:
+        consumer: name of the op.
         tensor: the activation that the weights are multiplied with.
         block: how they meet.
         index: int [problems, rows, n], flat indices into the weight.
@@ -35,6 +36,7 @@ class Use:
             by what follows, so that errors of it do not count.
     """
 
+    consumer: str
     tensor: str
     block: Block
     index: np.ndarray
@@ -138,7 +140,7 @@ def _uses(
             raise UnsupportedError("its values are mixed with those of another constant")
         if foreign.any():
             index = index[:, ~foreign[0]]
-        found.append(Use(tensor, block, index, centred))
+        found.append(Use(consumer.node, tensor, block, index, centred))
     return found
 
 

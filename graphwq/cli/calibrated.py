@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from graphwq.calibration import Calibrated, Wishes
 
 _SYNTHETIC = "synthetic"
+_STORED = "bn"
+_NO_FILES = (None, _SYNTHETIC, _STORED)
 _SAMPLES = 8
 #: Weights that are named for one reason; the rest is counted.
 _NAMED = 3
@@ -33,7 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--calibration",
         metavar="FEEDS.npz",
-        help="inputs by tensor name (x:0), or 'synthetic': noise made from --seed (default)",
+        help="inputs by tensor name (x:0); 'synthetic': pictures and noise made from --seed "
+        "(default); 'bn': none, layers are weighed by what batch norms say of them",
     )
     group.add_argument(
         "--samples", type=int, metavar="N", help=f"synthetic inputs (default {_SAMPLES})"
@@ -50,7 +53,7 @@ def wanted(arguments: argparse.Namespace, plan: Optional[Plan]) -> bool:
     needed = arguments.method in (GPTQ, options.AUTO) or arguments.correct_bias
     if plan is not None:
         needed = any(item.scheme.method == GPTQ or item.bias for item in plan.items)
-    if arguments.correct_bias and arguments.calibration in (None, _SYNTHETIC):
+    if arguments.correct_bias and arguments.calibration in _NO_FILES:
         raise InputError(
             "--correct-bias needs real inputs, for made-up ones have other means: give "
             "--calibration FEEDS.npz"
@@ -69,7 +72,7 @@ def wanted(arguments: argparse.Namespace, plan: Optional[Plan]) -> bool:
 
 def measures_costs(arguments: argparse.Namespace) -> bool:
     """Whether widths are chosen by what they cost the outputs: a target, and inputs for it."""
-    return options.has_target(arguments) and arguments.calibration is not None
+    return options.has_target(arguments) and arguments.calibration not in (None, _STORED)
 
 
 def plan_measured(
@@ -114,7 +117,7 @@ def wishes(arguments: argparse.Namespace) -> Wishes:
     from graphwq.calibration import Wishes
 
     return Wishes(
-        next(iter(files(arguments)), None),
+        arguments.calibration,
         0 if arguments.seed is None else arguments.seed,
         arguments.samples or _SAMPLES,
         arguments.method == options.AUTO,
@@ -124,7 +127,7 @@ def wishes(arguments: argparse.Namespace) -> Wishes:
 def files(arguments: argparse.Namespace) -> List[Path]:
     """The file of calibration inputs, where one is given: it must not be written over."""
     name = arguments.calibration
-    return [] if name in (None, _SYNTHETIC) else [Path(name)]
+    return [] if name in _NO_FILES else [Path(name)]
 
 
 def show(made: Optional[Calibrated]) -> None:
@@ -132,7 +135,9 @@ def show(made: Optional[Calibrated]) -> None:
     if made is None:
         return
     told = made.plan.calibration
-    if told is not None:
+    if told is not None and told.origin == _STORED:
+        print("weighed by what batch norms say of the layers; nothing was run")
+    elif told is not None:
         print(f"calibrated on {text.plural(told.samples, 'input')} ({told.origin})")
     for note in made.notes:
         print(text.one_line(note))

@@ -116,10 +116,10 @@ class Calibration:
     """What the codes of a plan were chosen by.
 
     Attributes:
-        origin: ``synthetic`` (made from the seed) or ``file``.
+        origin: ``synthetic`` (made from the seed), ``file``, or ``bn`` (no inputs at all).
         samples: how many inputs.
         seed: of synthetic ones.
-        digest: sha256 of the inputs.
+        digest: sha256 of the inputs; "" where there are none.
     """
 
     origin: str

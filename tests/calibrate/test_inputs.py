@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import List, Sequence, Tuple
 
 import numpy as np
@@ -162,6 +163,20 @@ def test_the_same_seed_gives_the_same_inputs() -> None:
     graph = _network([-1, 32, 32, 3])
     assert _inputs(graph).digest == _inputs(graph).digest
     assert _inputs(graph).digest != _inputs(graph, seed=1).digest
+
+
+def test_labels_in_the_file_are_left_out(tmp_path: Path) -> None:
+    """verify takes them from there; a tensor of that name is fed."""
+    graph = _network([-1, 32, 32, 3])
+    path = tmp_path / "feeds.npz"
+    np.savez(path, x=np.ones((2, 32, 32, 3), np.float32), labels=np.arange(2))
+    view = build(graph)
+    with Runner(graph) as runner:
+        feeds = calibration_inputs(runner, view, find_interface(graph, view), path, 0, 1)
+        assert [list(sample) for sample in feeds.samples] == [["x:0"]]
+        np.savez(path, x=np.ones((2, 32, 32, 3), np.float32), other=np.arange(2))
+        with pytest.raises(InputError, match="no tensor 'other'"):
+            calibration_inputs(runner, view, find_interface(graph, view), path, 0, 1)
 
 
 def test_a_graph_that_reads_files_is_not_run() -> None:
