@@ -172,7 +172,7 @@ def test_a_full_disk_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     target = tmp_path / "out.pb"
     target.write_bytes(b"old")
     written: List[int] = []
-    original = atomic._write
+    original = atomic._write_chunk
 
     def full(file: Any, chunk: memoryview) -> int:
         written.append(chunk.nbytes)
@@ -180,7 +180,7 @@ def test_a_full_disk_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             raise OSError(errno.ENOSPC, "No space left on device")
         return original(file, chunk)
 
-    monkeypatch.setattr(atomic, "_write", full)
+    monkeypatch.setattr(atomic, "_write_chunk", full)
     before = threading.active_count()
     with pytest.raises(InputError, match="No space left"):
         write(api.draft_with(network(), Options()), target, force=True)
