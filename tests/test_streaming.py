@@ -6,7 +6,7 @@ import errno
 import threading
 import tracemalloc
 from pathlib import Path
-from typing import Any, Iterable, Iterator, List, Tuple
+from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
@@ -23,7 +23,6 @@ from graphwq.graphdef import atomic
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.later import Later
 from graphwq.graphdef.source import load
-from graphwq.graphdef.wire import Buffer
 from graphwq.quant import blocks, packing, scratch
 from graphwq.quant.metrics import WeightError
 from graphwq.quant.scheme import QuantizedTensor, QuantScheme
@@ -172,18 +171,16 @@ def test_a_full_disk_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("GRAPHWQ_THREADS", "3")
     target = tmp_path / "out.pb"
     target.write_bytes(b"old")
-    original = atomic._write
+    written: List[int] = []
+    original = atomic._write_chunk
 
-    def full(file: Any, chunks: Iterable[Buffer]) -> int:
-        def some() -> Iterator[Buffer]:
-            for number, chunk in enumerate(chunks):
-                if number > 4:
-                    raise OSError(errno.ENOSPC, "No space left on device")
-                yield chunk
+    def full(file: Any, chunk: memoryview) -> int:
+        written.append(chunk.nbytes)
+        if len(written) > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(file, chunk)
 
-        return original(file, some())
-
-    monkeypatch.setattr(atomic, "_write", full)
+    monkeypatch.setattr(atomic, "_write_chunk", full)
     before = threading.active_count()
     with pytest.raises(InputError, match="No space left"):
         write(api.draft_with(network(), Options()), target, force=True)
