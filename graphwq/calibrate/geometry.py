@@ -8,6 +8,8 @@ order.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import mul
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -17,8 +19,15 @@ from graphwq.errors import UnsupportedError
 from graphwq.graphdef.node import Node, attr_of_bool
 from graphwq.survey.sites import Consumer
 
-#: Vectors taken of one activation at most.
+#: Vectors taken of one activation at most, and multiplications of one product of them that make it
+#: fewer; but never fewer than half as many as a vector has numbers, lest they say too little.
 POSITIONS = 1 << 13
+_WORK = 5 * 10**9
+
+
+def positions(columns: int) -> int:
+    """How many vectors of so many numbers are taken of one activation."""
+    return min(POSITIONS, max(_WORK // max(columns, 1) ** 2, columns // 2, 1))
 
 
 @dataclass(frozen=True)
@@ -99,8 +108,8 @@ class _Window:
         """The activation with its channels last."""
         return np.moveaxis(value, 1, -1) if self.channels_first else value
 
-    def cut(self, value: np.ndarray, kernel: Tuple[int, ...]) -> np.ndarray:
-        """[windows, *kernel, channels] of an activation."""
+    def cut(self, value: np.ndarray, kernel: Tuple[int, ...], limit: int) -> np.ndarray:
+        """At most ``limit`` windows [windows, *kernel, channels] of an activation."""
         value = self.last(value)
         pads = ((0, 0),) * len(kernel)
         if self.padding == "SAME":
@@ -108,7 +117,7 @@ class _Window:
         elif self.padding == "EXPLICIT":
             pads = self.explicit
         view = windows(value, kernel, self.strides, self.dilations, pads)
-        return rows_of(view, len(kernel), POSITIONS)
+        return rows_of(view, len(kernel), limit)
 
 
 def _window(node: Node, rank: int) -> _Window:
@@ -137,7 +146,7 @@ def _convolution(rank: int) -> Callable[[Node, int], Optional[Geometry]]:
             kernel, inputs = tuple(shape[:rank]), shape[rank]
 
             def unfold(value: np.ndarray) -> np.ndarray:
-                rows = window.cut(value, kernel)
+                rows = window.cut(value, kernel, positions(reduce(mul, shape[:-1])))
                 if rows.shape[-1] != inputs:
                     raise UnsupportedError(
                         f"the input has {rows.shape[-1]} channels, the weight {inputs}"
@@ -160,7 +169,7 @@ def _depthwise(node: Node, slot: int) -> Optional[Geometry]:
 
     def blocks(shape: Sequence[int]) -> List[Block]:
         def unfold(value: np.ndarray) -> np.ndarray:
-            rows = window.cut(value, tuple(shape[:2]))
+            rows = window.cut(value, tuple(shape[:2]), positions(shape[0] * shape[1]))
             return np.ascontiguousarray(rows.reshape(len(rows), -1, shape[2]).transpose(2, 0, 1))
 
         return [Block(arrange, unfold)]
@@ -198,7 +207,8 @@ def _transposed(node: Node, slot: int) -> Optional[Geometry]:
             value = window.last(value)
             pads = tuple((taps - 1, taps - 1) for taps in size)
             view = windows(value, size, (1, 1), (1, 1), pads)[:, :, :, ::-1, ::-1]
-            rows = rows_of(view, 2, POSITIONS).reshape(1, -1, size[0] * size[1] * value.shape[-1])
+            columns = size[0] * size[1] * value.shape[-1]
+            rows = rows_of(view, 2, positions(columns)).reshape(1, -1, columns)
             return np.broadcast_to(rows, (len(phases), *rows.shape[1:]))
 
         return Block(arrange, unfold)
@@ -233,7 +243,7 @@ def _matmul(left_key: str, right_key: str) -> Callable[[Node, int], Optional[Geo
                     rows = rows.reshape(-1, *rows.shape[-2:])
                 else:
                     raise UnsupportedError("a batch of matrices that broadcasts is not calibrated")
-                return rows[:, :POSITIONS]
+                return rows[:, : positions(rows.shape[-1])]
 
             return [Block(arrange, unfold)]
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from graphwq.calibrate.batchnorm import BATCH_NORMS, by_batch
 from graphwq.graphdef.node import Node, producer
+from graphwq.survey.constants import constant_vector
 from graphwq.survey.view import ScopeView
 from graphwq.verify.interface import needed_nodes
 from graphwq.verify.runner import Runner
@@ -83,13 +84,13 @@ def _place(view: ScopeView, node: Node) -> Optional[_Place]:
         small = float(epsilon.f) if epsilon is not None else _DEFAULT_EPSILON
         if by_batch(node):
             return _tensor(node, 0), lambda value: _decades(1.0 + small / _variance(value))
-        mean, variance = _constant(view, node, 3), _constant(view, node, 4)
+        mean, variance = constant_vector(view, node, 3), constant_vector(view, node, 4)
         if mean is None or variance is None:
             return None
         return _tensor(node, 0), _moments(mean, variance + small)
     if node.op in ("BiasAdd", "Add", "AddV2") and len(node.data_inputs) == 2:
         source = view.nodes.get(producer(node.data_inputs[0])[0])
-        bias = _constant(view, node, 1)
+        bias = constant_vector(view, node, 1)
         if source is not None and source.op in _SOURCES and bias is not None and bias.any():
             size = float(np.square(bias).mean())
             return _tensor(node, 0), lambda value: _decades(_square(value) / size) / 2
@@ -108,17 +109,6 @@ def _moments(mean: np.ndarray, variance: np.ndarray) -> Callable[[np.ndarray], f
 def _tensor(node: Node, slot: int) -> str:
     name, port = producer(node.data_inputs[slot])
     return f"{name}:{port}"
-
-
-def _constant(view: ScopeView, node: Node, slot: int) -> Optional[np.ndarray]:
-    """A vector of floats that an input is, perhaps behind an Identity."""
-    source = view.nodes.get(producer(node.data_inputs[slot])[0])
-    while source is not None and source.op == "Identity":
-        source = view.nodes.get(producer(source.data_inputs[0])[0])
-    tensor = source.tensor() if source is not None and source.op == "Const" else None
-    if tensor is None or len(tensor.shape) != 1:
-        return None
-    return np.asarray(tensor.numpy(), np.float64)
 
 
 def _variance(value: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from graphwq.calibrate.batchnorm import BATCH_NORMS
 from graphwq.errors import UnsupportedError
 from graphwq.graphdef.node import Node, producer
 from graphwq.quant.moments import Moments, clipped, joined, total
-from graphwq.survey.constants import constant_ints
+from graphwq.survey.constants import constant_ints, constant_vector
 from graphwq.survey.view import ScopeView
 
 _SAME = ("Identity", "StopGradient", "PreventGradient", "Pad", "PadV2", "SpaceToBatchND")
@@ -81,20 +81,9 @@ class Stored:
         layout = node.attr("data_format")
         if layout is not None and layout.s == b"NCHW":
             return None
-        scale, offset = (self._vector(node, slot) for slot in (1, 2))
+        scale, offset = (constant_vector(self._view, node, slot) for slot in (1, 2))
         if scale is None or offset is None or scale.shape != offset.shape:
             return None
         if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
             return None
         return Moments(offset, np.square(scale))
-
-    def _vector(self, node: Node, slot: int) -> Optional[np.ndarray]:
-        if len(node.data_inputs) <= slot:
-            return None
-        source = self._view.nodes.get(producer(node.data_inputs[slot])[0])
-        while source is not None and source.op == "Identity":
-            source = self._view.nodes.get(producer(source.data_inputs[0])[0])
-        tensor = source.tensor() if source is not None and source.op == "Const" else None
-        if tensor is None or len(tensor.shape) != 1:
-            return None
-        return np.asarray(tensor.numpy(), np.float64)

@@ -7,7 +7,9 @@ from typing import Optional, Tuple
 import numpy as np
 
 from graphwq.errors import InputError
+from graphwq.graphdef import dtypes
 from graphwq.graphdef.node import Node, TensorRef
+from graphwq.graphdef.tensor import Tensor
 from graphwq.survey.evaluate import evaluate
 from graphwq.survey.view import ScopeView
 
@@ -18,6 +20,20 @@ _MAX_HOPS = 32
 
 def constant_input(view: ScopeView, node: Node, slot: int) -> Optional[np.ndarray]:
     """The value of data input ``slot`` where it is a small constant, else None."""
+    tensor = _constant(view, node, slot)
+    return None if tensor is None or tensor.size > _MAX_ELEMENTS else tensor.numpy()
+
+
+def constant_vector(view: ScopeView, node: Node, slot: int) -> Optional[np.ndarray]:
+    """Data input ``slot`` where it is a constant of one axis, as float64 [n], else None."""
+    tensor = _constant(view, node, slot)
+    if tensor is None or len(tensor.shape) != 1 or dtypes.NUMPY[tensor.dtype].kind != "f":
+        return None
+    return np.asarray(tensor.numpy(), np.float64)
+
+
+def _constant(view: ScopeView, node: Node, slot: int) -> Optional[Tensor]:
+    """The constant that a data input is, perhaps behind ops that leave it as it is."""
     if slot >= len(node.data_inputs):
         return None
     name = TensorRef.parse(node.data_inputs[slot]).node
@@ -26,10 +42,7 @@ def constant_input(view: ScopeView, node: Node, slot: int) -> Optional[np.ndarra
         if producer is None:
             return None
         if producer.op == "Const":
-            tensor = producer.tensor()
-            if tensor is None or tensor.size > _MAX_ELEMENTS:
-                return None
-            return tensor.numpy()
+            return producer.tensor()
         if producer.op not in _PASS or not producer.data_inputs:
             return None
         name = TensorRef.parse(producer.data_inputs[0]).node

@@ -240,3 +240,10 @@ def test_positions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     (site,) = locate_in(view).sites
     block = geometry(view.main.nodes["y"], site.consumers[0]).blocks(site.shape)[0]
     assert block.unfold(_random(1, *_IMAGE)).shape == (1, 11, 24)
+
+
+def test_long_vectors_are_taken_less_often() -> None:
+    """X^T X takes n^2 products a vector; half as many vectors as numbers in a sample at least."""
+    assert [geometry_module.positions(n) for n in (1, 9, 576, 780)] == [8192] * 4
+    assert geometry_module.positions(1000) == 5000
+    assert geometry_module.positions(4096) == 2048
