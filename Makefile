@@ -7,7 +7,7 @@ BIN      := $(VENV)/bin
 JOBS     ?= 2
 PIP      := pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format types test-37 test-modern corpus corpus-mnn golden fixtures bench bench-mixed bench-regress bench-scaling fuzz fuzz-laws faults clean
+.PHONY: demo test lint format types test-37 test-modern corpus corpus-mnn golden fixtures bench bench-lowbits bench-mixed bench-regress bench-scaling fuzz fuzz-laws faults clean
 
 demo: $(VENV)/ready
 	@rm -rf out && mkdir -p out
@@ -64,6 +64,10 @@ fixtures: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/bench.py all --out benchmarks/RESULTS.md
+
+# What calibrated rounding gains on the real graphs, without and with data; takes about half an hour.
+bench-lowbits: $(VENV)/ready
+	$(BIN)/python benchmarks/lowbits.py
 
 bench-mixed: $(VENV)/ready
 	$(BIN)/python benchmarks/mixed.py

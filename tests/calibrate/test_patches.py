@@ -87,3 +87,13 @@ def test_gram_of_nothing_and_of_zeros() -> None:
     """Zeros, not NaN."""
     assert not gram(np.zeros((1, 4, 3)), np.zeros((1, 4, 3))).any()
     assert gram(np.zeros((1, 0, 3)), np.zeros((1, 0, 3))).shape == (1, 3, 3)
+
+
+def test_gram_of_one_input_for_all_problems() -> None:
+    """The phases of a transposed convolution share their vectors: worked out once, as if apart."""
+    random = np.random.RandomState(4)
+    rows, others = random.standard_normal((2, 1, 50, 6))
+    wide, wider = (np.broadcast_to(one, (5, 50, 6)) for one in (rows, others))
+    assert np.array_equal(gram(wide, wider), gram(wide.copy(), wider.copy()))
+    assert np.array_equal(gram(wide, wide), gram(wide.copy(), wide.copy()))
+    assert np.array_equal(gram(wide, wider.copy()), gram(wide.copy(), wider.copy()))
