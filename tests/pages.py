@@ -66,7 +66,7 @@ def named_options(page: Path) -> List[Tuple[str, str]]:
 def needs(line: str) -> List[str]:
     """The packages, beyond the core, without which a command does not run: "tf", "mnn"."""
     runs = " verify " in line and "--static" not in line
-    runs = runs or "--method gptq" in line or "--method auto" in line
+    runs = runs or any(word in line for word in ("--method gptq", "--method auto", "--calibration"))
     runs = runs or ("mnn convert" in line and "--no-run" not in line)
     converts = "mnn convert" in line or ("mnn lint" in line and "--no-converter" not in line)
     return ["tf"] * runs + ["mnn"] * converts
