@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 from builders import GraphBuilder, random_weight
 
+from graphwq.calibrate.activations import Activations
 from graphwq.calibrate.batchnorm import loses_its_mean
+from graphwq.calibrate.layer import layer_of, observe
+from graphwq.quant.scheme import PerChannel
+from graphwq.survey.locate import locate_in
 from graphwq.survey.view import build
+from graphwq.tf1.session import Runner
+
+pytestmark = pytest.mark.tf
 
 
 def _norm(b: GraphBuilder, name: str, x: str, training: bool = True) -> str:
@@ -62,6 +69,37 @@ def test_not_in_front_of_stored_moments_a_sum_or_nothing() -> None:
     _norm(b, "norm", b.op("sum", "Add", ["conv", b.placeholder("z", [-1, 6, 6, 4])]))
     assert not _answer(b)
     assert not _answer(_conv())
+
+
+def test_an_output_that_scales_a_normalization() -> None:
+    """Only what is normalized loses its mean."""
+    b = _conv()
+    nothing = [b.const(name, np.zeros(0, np.float32)) for name in "mv"]
+    ones = b.const("ones", np.ones(4, np.float32))
+    inputs = [b.placeholder("z", [-1, 6, 6, 4]), "conv", ones, *nothing]
+    b.op("norm", "FusedBatchNorm", inputs, is_training=True, T=("type", 1))
+    assert not _answer(b)
+
+
+def test_moments_in_front_of_it_are_about_the_mean() -> None:
+    """What a layer saw is weighed without the mean of each column, and with it elsewhere."""
+    for normed in (True, False):
+        b = _conv()
+        if normed:
+            _norm(b, "norm", "conv")
+        else:
+            b.op("y", "Relu", ["conv"])
+        graph = b.graph()
+        view = build(graph)
+        (site,) = locate_in(view).sites
+        image = 5 + np.random.RandomState(0).random_sample((1, 8, 8, 3)).astype(np.float32)
+        with Runner(graph) as runner:
+            layer = layer_of(runner, view.main, site, np.dtype(np.float32), PerChannel((3,)))
+            ((seen,),) = observe(layer, Activations(runner, view.main, [{"x:0": image}]))
+        rows = layer.uses[0].block.unfold(image)[0].astype(np.float64)
+        rows = rows - rows.mean(0) if normed else rows
+        wanted = rows.T @ rows
+        assert seen.own[0] == pytest.approx(wanted / np.trace(wanted), rel=1e-3, abs=1e-6)
 
 
 def test_a_control_input_reads_nothing() -> None:

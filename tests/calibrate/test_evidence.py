@@ -54,7 +54,10 @@ def test_behind_an_index_are_the_scores() -> None:
     b = _scores()
     _classes(b)
     right = b.op("right", "Equal", ["classes", b.const("two", np.asarray(2))], T=_INT64)
+    limit = b.const("limit", np.full(10, 0.5, np.float32))
+    above = b.op("above", "Greater", ["scores", limit], T=_FLOAT)
     assert _outputs(b, ["classes:0"]) == ("scores:0",)
+    assert _outputs(b, [f"{above}:0"]) == ("scores:0",)
     assert _outputs(b, [f"{right}:0"]) == ("scores:0",)
     assert _outputs(b, ["scores:0", "classes:0"]) == ("scores:0",)
 
