@@ -11,8 +11,7 @@ they do: there measured costs have to win clearly. A few real inputs are better.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Dict, Optional, Sequence, Tuple, Union
+from typing import Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -74,11 +73,11 @@ def plan_measured(
     survey = locate_in(view)
     mixer = Mixer(graph, view, survey, options)
     by_values = mixer.plan(target, digest)
-    source = None if wishes.source == "synthetic" else wishes.source
+    source = wishes.asked
     try:
         with Runner(graph, optimize=False) as runner:
             interface = find_interface(graph, view)
-            measured, judged = _samples(runner, view, interface, wishes, source)
+            measured, judged = _samples(runner, view, interface, wishes)
             tensors = float_outputs(runner, view.main, interface.tensors, measured[0])
             costs = output_errors(
                 runner, view, mixer.sites, mixer.errors, tensors, measured, progress
@@ -103,11 +102,10 @@ def _samples(
     view: View,
     interface: Interface,
     wishes: Wishes,
-    source: Optional[Union[str, Path]],
 ) -> Tuple[Sequence[Sample], Sequence[Sample]]:
     """(inputs for the costs, inputs that decide); see ``halves`` for those of a file."""
     seed, samples = wishes.seed, wishes.samples
-    feeds = calibration_inputs(runner, view, interface, source, seed, samples)
+    feeds = calibration_inputs(runner, view, interface, wishes.asked, seed, samples)
     if feeds.origin == SYNTHETIC:
         other = seed + _HELD_OUT_SEED
         judged = calibration_inputs(runner, view, interface, None, other, samples)

@@ -14,7 +14,7 @@ from graphwq.calibrate.sweep import Outcome, Sweep, Swept
 from graphwq.calibrate.unseen import Unseen
 from graphwq.errors import InputError, UnsupportedError
 from graphwq.graphdef.graph import Graph
-from graphwq.quant.scheme import ABSMAX, GPTQ, QuantScheme
+from graphwq.quant.scheme import GPTQ, data_free
 from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Calibration, Plan
 from graphwq.rewrite.planning import plan_surveyed
@@ -52,9 +52,14 @@ class Wishes:
     auto: bool = False
 
     @property
+    def asked(self) -> Optional[Union[str, Path]]:
+        """The source; None where inputs are made up, asked for by name or not."""
+        return None if self.source == SYNTHETIC else self.source
+
+    @property
     def is_file(self) -> bool:
         """Whether there are real inputs."""
-        return self.source not in (None, SYNTHETIC, STORED)
+        return self.asked not in (None, STORED)
 
     def as_made(self, plan: Plan) -> Wishes:
         """The inputs that a plan was calibrated on, where it says so; its methods stand.
@@ -185,7 +190,7 @@ def carry_out(
     progress: Optional[Progress] = None,
 ) -> Calibrated:
     """Carry out a plan whose items may ask for gptq; see ``quantize_calibrated``."""
-    source = None if wishes.source == SYNTHETIC else wishes.source
+    source = wishes.asked
     seed, auto = wishes.seed, wishes.auto
     try:
         runner = Runner(graph, optimize=False)
@@ -273,20 +278,16 @@ def _plain(
 ) -> Swept:
     """Without calibrated codes; with corrected biases where there are samples."""
     items = tuple(
-        replace(item, scheme=_data_free(item.scheme), bias=item.bias if samples else "")
+        replace(item, scheme=data_free(item.scheme), bias=item.bias if samples else "")
         for item in plan.items
     )
     return Sweep(runner, view, survey.sites, samples).run(replace(plan, items=items))
 
 
-def _data_free(scheme: QuantScheme) -> QuantScheme:
-    return replace(scheme, method=ABSMAX) if scheme.method == GPTQ else scheme
-
-
 def _uncalibrated(graph: Graph, view: View, survey: Survey, plan: Plan, problem: str) -> Calibrated:
     """Everything falls back, with one reason for all."""
     reason = f"the graph cannot be run: {problem}"
-    items = tuple(replace(item, scheme=_data_free(item.scheme), bias="") for item in plan.items)
+    items = tuple(replace(item, scheme=data_free(item.scheme), bias="") for item in plan.items)
     plain = replace(plan, items=items)
     result = rewrite_surveyed(graph, view, survey.sites, plain)
     outcomes = tuple(

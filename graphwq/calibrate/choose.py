@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import numpy as np
 
 from graphwq.calibrate.layer import Layer, Seen, together
+from graphwq.errors import UnsupportedError
+from graphwq.quant.metrics import sqnr_db
 from graphwq.quant.part import Part
 from graphwq.quant.quantize import scale_shape
 from graphwq.quant.scheme import QuantizedTensor, QuantScheme
@@ -125,7 +127,32 @@ def _form(left: np.ndarray, matrix: np.ndarray, right: np.ndarray) -> float:
     return float(np.einsum("brn,brn->", left @ matrix, right))
 
 
-def all_finite(quantized: QuantizedTensor) -> bool:
+def nearer(
+    seen: Sequence[Seen],
+    weight: np.ndarray,
+    codes: QuantizedTensor,
+    plain: Optional[QuantizedTensor],
+) -> Tuple[QuantizedTensor, float, str]:
+    """The codes, unless those of rounding to nearest (``plain``, if given) are as near.
+
+    Returns:
+        the ones that are taken, the SQNR of the layer's outputs with them in dB, and why they are
+        not the first.
+
+    Raises:
+        UnsupportedError: the codes have a scale that is not finite.
+    """
+    if not _all_finite(codes):
+        raise UnsupportedError("no finite scale was found")
+    signal, noise = output_error(seen, weight, codes.dequantize())
+    if plain is not None:
+        _, plain_noise = output_error(seen, weight, plain.dequantize())
+        if not noise < plain_noise:
+            return plain, sqnr_db(signal, plain_noise), "rounding to nearest does as well"
+    return codes, sqnr_db(signal, noise), ""
+
+
+def _all_finite(quantized: QuantizedTensor) -> bool:
     """Whether scales are finite and positive."""
     scale = quantized.scale
     return bool(np.isfinite(scale).all() and (scale > 0).all())

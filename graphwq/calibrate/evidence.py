@@ -43,7 +43,9 @@ def float_outputs(
     found: List[str] = []
     seen, pending = set(tensors), list(tensors)
     for _ in range(_STEPS):
-        values = runner.run(pending, sample) if pending else {}
+        if not pending:
+            break
+        values = runner.run(pending, sample)
         found += [name for name in pending if np.asarray(values[name]).dtype.kind == "f"]
         nodes = [view.nodes.get(producer(name)[0]) for name in pending if name not in found]
         inputs = [item for node in nodes if node is not None for item in node.data_inputs]

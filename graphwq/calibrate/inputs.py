@@ -9,10 +9,10 @@ from typing import Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from graphwq.calibrate.batchnorm import by_batch
 from graphwq.calibrate.ranges import RANGES, Range, likely_ranges
 from graphwq.calibrate.scenes import scene
 from graphwq.errors import InputError
+from graphwq.survey.batchnorm import by_batch
 from graphwq.survey.view import View
 from graphwq.verify.accuracy import LABELS
 from graphwq.verify.feeds import Feeds, Sample, bind_feeds

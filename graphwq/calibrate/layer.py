@@ -8,13 +8,13 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from graphwq.calibrate.activations import FLOAT, QUANTIZED, Activations
-from graphwq.calibrate.batchnorm import loses_its_mean
 from graphwq.calibrate.geometry import Block, geometry
 from graphwq.calibrate.gram import gram
 from graphwq.calibrate.operand import indices, operand_tensor
 from graphwq.errors import UnsupportedError
 from graphwq.quant.quantize import scale_shape
 from graphwq.quant.scheme import Granularity, PerGroup
+from graphwq.survey.batchnorm import loses_its_mean
 from graphwq.survey.sites import Consumer, WeightSite
 from graphwq.survey.view import ScopeView
 from graphwq.verify.runner import Runner

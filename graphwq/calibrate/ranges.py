@@ -16,8 +16,8 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphwq.calibrate.batchnorm import BATCH_NORMS, by_batch
 from graphwq.graphdef.node import Node, producer
+from graphwq.survey.batchnorm import BATCH_NORMS, by_batch
 from graphwq.survey.constants import constant_vector
 from graphwq.survey.view import ScopeView
 from graphwq.verify.interface import needed_nodes

@@ -17,7 +17,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from graphwq.graphdef.dtypes import NUMPY
-from graphwq.quant.scheme import DATA_FREE, MSE
+from graphwq.quant.scheme import MSE, data_free
 from graphwq.rewrite.codes import quantize_weight
 from graphwq.rewrite.plan import PlanItem
 from graphwq.rewrite.weigh import WIDTHS
@@ -59,8 +59,7 @@ def quantized_values(view: View) -> Values:
     """
 
     def values(site: WeightSite, item: PlanItem) -> np.ndarray:
-        method = item.scheme.method if item.scheme.method in DATA_FREE else MSE
-        scheme = replace(item.scheme, method=method)
+        scheme = data_free(item.scheme, MSE)
         made = quantize_weight(item.weight, view.tensor(site).numpy(), scheme)[0]
         return np.asarray(made.dequantize().astype(NUMPY[site.dtype]))
 

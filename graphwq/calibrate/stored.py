@@ -10,10 +10,10 @@ from typing import Dict, List, Optional
 
 import numpy as np
 
-from graphwq.calibrate.batchnorm import BATCH_NORMS
 from graphwq.errors import UnsupportedError
 from graphwq.graphdef.node import Node, producer
 from graphwq.quant.moments import Moments, clipped, joined, total
+from graphwq.survey.batchnorm import BATCH_NORMS
 from graphwq.survey.constants import constant_ints, constant_vector
 from graphwq.survey.view import ScopeView
 

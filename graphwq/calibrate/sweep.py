@@ -9,13 +9,12 @@ import numpy as np
 
 from graphwq.calibrate.activations import Activations
 from graphwq.calibrate.bias import correction
-from graphwq.calibrate.choose import all_finite, choose, output_error
+from graphwq.calibrate.choose import choose, nearer
 from graphwq.calibrate.layer import Layer, layer_of, observe, together
 from graphwq.errors import InputError, UnsupportedError
 from graphwq.quant.audit import audit
 from graphwq.quant.method import quantize_by_method
-from graphwq.quant.metrics import sqnr_db
-from graphwq.quant.scheme import ABSMAX, GPTQ, QuantizedTensor
+from graphwq.quant.scheme import GPTQ, QuantizedTensor, data_free
 from graphwq.quant.shift import Shift, step_of
 from graphwq.rewrite.plan import Plan, PlanItem
 from graphwq.rewrite.run import Given, Progress
@@ -153,8 +152,7 @@ class Sweep:
     ) -> Tuple[PlanItem, Given, Outcome]:
         weight = self._weight(item)
         reason = reasons.get(item.weight, "")
-        wanted = ABSMAX if item.scheme.method == GPTQ else item.scheme.method
-        plain, error = quantize_by_method(weight, replace(item.scheme, method=wanted))
+        plain, error = quantize_by_method(weight, data_free(item.scheme))
         chosen, sqnr = plain, None
         if layer is not None:
             try:
@@ -202,13 +200,7 @@ class Sweep:
         if not any(one.hessian.any() for one in seen):
             raise UnsupportedError("its inputs are zero in every calibration sample")
         codes = choose(layer, halves, weight, item.scheme)
-        if not all_finite(codes):
-            raise UnsupportedError("no finite scale was found")
-        signal, noise = output_error(seen, weight, codes.dequantize())
-        _, plain_noise = output_error(seen, weight, plain.dequantize())
-        if self._compare and not noise < plain_noise:
-            return plain, sqnr_db(signal, plain_noise), "rounding to nearest does as well"
-        return codes, sqnr_db(signal, noise), ""
+        return nearer(seen, weight, codes, plain if self._compare else None)
 
     def _set(self, item: PlanItem, weight: np.ndarray, codes: QuantizedTensor) -> None:
         site = self._sites[item.weight]

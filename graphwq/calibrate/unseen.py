@@ -7,7 +7,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphwq.calibrate.choose import all_finite, output_error, rounded
+from graphwq.calibrate.choose import nearer, rounded
 from graphwq.calibrate.layer import Layer, Seen, Use, layer_of
 from graphwq.calibrate.stored import Stored
 from graphwq.calibrate.sweep import Outcome, Swept
@@ -15,7 +15,7 @@ from graphwq.errors import UnsupportedError
 from graphwq.quant.audit import audit
 from graphwq.quant.method import quantize_by_method
 from graphwq.quant.moments import Moments, hessian
-from graphwq.quant.scheme import ABSMAX, GPTQ, QuantizedTensor
+from graphwq.quant.scheme import GPTQ, data_free
 from graphwq.rewrite.plan import Plan, PlanItem
 from graphwq.rewrite.run import Given, Progress
 from graphwq.survey.sites import WeightSite
@@ -56,40 +56,33 @@ class Unseen:
         outcomes: List[Outcome] = []
         given: Dict[str, Given] = {}
         for number, item in enumerate(plan.items, 1):
-            chosen, reason = self._chosen(item)
-            weight = self._weight(item)
-            given[item.weight] = Given(chosen, audit(weight, chosen).error)
+            there, reason = self._chosen(item)
+            given[item.weight], chosen = there, there.quantized
             items.append(replace(item, scheme=chosen.scheme))
             outcomes.append(Outcome(item.weight, chosen.scheme.method, reason, None))
             if progress is not None:
                 progress(number, len(plan.items), item.weight)
         return Swept(replace(plan, items=tuple(items)), given, tuple(outcomes))
 
-    def _weight(self, item: PlanItem) -> np.ndarray:
-        return self._view.tensor(self._sites[item.weight]).numpy()
-
-    def _chosen(self, item: PlanItem) -> Tuple[QuantizedTensor, str]:
+    def _chosen(self, item: PlanItem) -> Tuple[Given, str]:
         """Codes, and why they are not those of the method that was asked for."""
-        weight = self._weight(item)
-        method = ABSMAX if item.scheme.method == GPTQ else item.scheme.method
-        plain, _ = quantize_by_method(weight, replace(item.scheme, method=method))
+        weight = self._view.tensor(self._sites[item.weight]).numpy()
+        plain, error = quantize_by_method(weight, data_free(item.scheme))
         if item.scheme.method != GPTQ:
-            return plain, ""
+            return Given(plain, error), ""
         try:
             layer = self._layer(item, weight)
             seen = self._seen(layer)
             targets = [weight.reshape(-1)[one.index].astype(np.float64) for one in seen]
             codes = rounded(layer, seen, targets, weight, item.scheme)
+            chosen, _, reason = nearer(seen, weight, codes, plain if self._compare else None)
         except UnsupportedError as problem:
-            return plain, str(problem)
+            return Given(plain, error), str(problem)
         except np.linalg.LinAlgError as problem:
-            return plain, f"its Hessian cannot be used: {problem}"
-        if not all_finite(codes):
-            return plain, "no finite scale was found"
-        errors = [output_error(seen, weight, one.dequantize())[1] for one in (codes, plain)]
-        if self._compare and not errors[0] < errors[1]:
-            return plain, "rounding to nearest does as well"
-        return codes, ""
+            return Given(plain, error), f"its Hessian cannot be used: {problem}"
+        if chosen is plain:
+            return Given(plain, error), reason
+        return Given(chosen, audit(weight, chosen).error), reason
 
     def _layer(self, item: PlanItem, weight: np.ndarray) -> Layer:
         site = self._sites[item.weight]

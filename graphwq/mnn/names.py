@@ -28,16 +28,16 @@ import numpy as np
 
 from graphwq.graphdef.node import CONTROL, Node, TensorRef
 from graphwq.mnn.operand import Operands
+from graphwq.survey.batchnorm import BATCH_NORMS
 from graphwq.survey.paths import PASS_OPS
 from graphwq.survey.view import ScopeView, Use
 
 _ADDS = ("BiasAdd", "Add", "AddV2")
-_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 _CHANNELS_KEPT = frozenset(
     ["BiasAdd", "Add", "AddV2", "Sub", "Mul", "RealDiv", "Maximum", "Minimum", "Relu", "Relu6"]
     + ["LeakyRelu", "Elu", "Selu", "Sigmoid", "Tanh", "Identity", "MaxPool", "AvgPool", "Pad"]
     + ["MirrorPad", "PadV2", "ResizeBilinear", "ResizeNearestNeighbor", "Softplus", "StopGradient"]
-    + list(_NORMS)
+    + list(BATCH_NORMS)
 )
 _NEVER_FOLDED = frozenset(
     ["Split", "SplitV", "Unpack", "Switch", "RefSwitch", "Merge", "RefMerge", "Enter", "RefEnter"]
@@ -76,7 +76,7 @@ def convolution(view: ScopeView, operands: Operands, node: Node, outputs: int) -
                 break
         elif factor is None and _adds(operands, use, outputs):
             name = following.name
-        elif following.op in _NORMS and use.slot == 0:
+        elif following.op in BATCH_NORMS and use.slot == 0:
             own = _norm_factor(operands, following, outputs)
             if own is None:
                 break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, Tuple, Type, Union
 
 import numpy as np
@@ -95,6 +95,11 @@ def check_num_bits(num_bits: int, error: Type[InputError] = InputError) -> None:
     whole = isinstance(num_bits, (int, np.integer)) and not isinstance(num_bits, bool)
     if not whole or not MIN_BITS <= num_bits <= MAX_BITS:
         raise error(f"bits must be a whole number from 2 to 8, not {num_bits!r}")
+
+
+def data_free(scheme: QuantScheme, instead: str = ABSMAX) -> QuantScheme:
+    """The scheme, with another method where its own needs to know what layers see."""
+    return scheme if scheme.method in DATA_FREE else replace(scheme, method=instead)
 
 
 @dataclass(frozen=True)

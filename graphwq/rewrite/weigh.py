@@ -18,7 +18,7 @@ from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.mapping import release
 from graphwq.quant.metrics import WeightError
 from graphwq.quant.quantize import scale_shape
-from graphwq.quant.scheme import DATA_FREE, MAX_BITS, MIN_BITS, MSE, QuantizedTensor
+from graphwq.quant.scheme import MAX_BITS, MIN_BITS, MSE, QuantizedTensor, data_free
 from graphwq.rewrite.codes import quantize_weight
 from graphwq.rewrite.draft import Drafter, Given, applied
 from graphwq.rewrite.parallel import in_order
@@ -58,10 +58,9 @@ def weight_errors(
         site, item = pair
         tensor = view.tensor(site)
         values = tensor.numpy()
-        method = item.scheme.method if item.scheme.method in DATA_FREE else MSE
         found = []
         for bits in WIDTHS:
-            scheme = replace(item.scheme, num_bits=bits, method=method)
+            scheme = replace(data_free(item.scheme, MSE), num_bits=bits)
             error = quantize_weight(item.weight, values, scheme)[1]
             signal = error.sum_squares
             found.append(error.sum_squared_errors / signal if signal > 0 else 0.0)

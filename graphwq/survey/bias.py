@@ -16,12 +16,12 @@ from typing import Optional, Sequence, Tuple
 import numpy as np
 
 from graphwq.graphdef import dtypes
-from graphwq.graphdef.node import CONTROL, Node, TensorRef, attr_of_bool
+from graphwq.graphdef.node import CONTROL, Node, TensorRef
+from graphwq.survey.batchnorm import BATCH_NORMS, by_batch
 from graphwq.survey.sites import WeightSite
 from graphwq.survey.view import ScopeView, Use
 
 _ADDS = {"BiasAdd": -1, "BiasAddV1": -1, "Add": -1, "AddV2": -1, "Sub": 1}
-_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 _MEAN = 3
 #: Ops between a layer and its bias: the error is measured behind them.
 _PASSES = ("Identity", "Squeeze", "BatchToSpaceND", "Mul")
@@ -94,8 +94,8 @@ def bias_of(view: ScopeView, site: WeightSite) -> Optional[BiasPlace]:
             slots = [1 - use.slot] if node.op in ("Add", "AddV2") else [1] if not use.slot else []
             channel = _channel(node) if node.op.startswith("BiasAdd") else None
             return _place(view, node, name, slots, _ADDS[node.op], channel)
-        if node.op in _NORMS:
-            if "is_training" not in node.attr_bytes() or attr_of_bool(node, "is_training"):
+        if node.op in BATCH_NORMS:
+            if by_batch(node):
                 return None
             slots = [_MEAN] if not use.slot else []
             return _place(view, node, name, slots, 1, _channel(node))

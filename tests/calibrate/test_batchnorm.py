@@ -9,9 +9,9 @@ import pytest
 from builders import GraphBuilder, random_weight
 
 from graphwq.calibrate.activations import Activations
-from graphwq.calibrate.batchnorm import loses_its_mean
 from graphwq.calibrate.layer import layer_of, observe
 from graphwq.quant.scheme import PerChannel
+from graphwq.survey.batchnorm import loses_its_mean
 from graphwq.survey.locate import locate_in
 from graphwq.survey.view import build
 from graphwq.tf1.session import Runner

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from builders import GraphBuilder
 
-from graphwq.calibrate.batchnorm import by_batch
 from graphwq.calibrate.choose import RIDGES, best_ridge, output_error
 from graphwq.calibrate.layer import Seen, together
+from graphwq.survey.batchnorm import by_batch
 
 _INDEX = np.arange(40).reshape(1, 4, 10)
 
