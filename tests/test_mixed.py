@@ -85,6 +85,17 @@ def test_baked_codes_count_as_bits() -> None:
     assert 3.0 < mixture.average_bits <= 3.5
 
 
+@pytest.mark.parametrize("storage", ["bake", "fake_quant"])
+def test_the_bytes_of_a_mixture_are_those_of_its_file(storage: str) -> None:
+    """A file of another storage is as large as it is, whatever the widths are."""
+    graph = _network()
+    plan = make_plan(graph, Options(target_bits=4, storage=storage))
+    size = graphwq.quantize(graph, plan=plan).graph.nbytes
+    assert _mixture(plan).nbytes == size
+    uniform = graphwq.quantize(graph, bits=4, storage=storage).graph.nbytes
+    assert _mixture(plan).uniform_bytes == uniform
+
+
 def test_rules_and_patterns_stand() -> None:
     """A rule's width, a weight that is kept float and one left out are not chosen."""
     options = Options(target_bits=4, rules=(Rule("w0", 7), Rule("w1", None)), exclude=("w2",))

@@ -32,7 +32,7 @@ _LOST = 1e4
 _RUNS = 4000
 _FEW = (2, 4, 6)
 
-Errors = Dict[str, Sequence[float]]
+Errors = Mapping[str, Sequence[float]]
 Values = Callable[[WeightSite, PlanItem], np.ndarray]
 
 
@@ -97,7 +97,7 @@ def output_errors(
     values = quantized_values(view)
     runs = len(work) * len(samples)
     widths = WIDTHS if runs * len(WIDTHS) <= _RUNS else _FEW
-    table: Errors = {}
+    table: Dict[str, Sequence[float]] = {}
     others: List[str] = []
     for number, (weight, (site, item)) in enumerate(work.items(), 1):
         if site.scope:

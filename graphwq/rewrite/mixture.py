@@ -93,7 +93,7 @@ class Mixture:
     Attributes:
         target: what was asked for.
         cost: what ``error`` is, one of ``COSTS``.
-        nbytes: of the whole file in the ``dequant`` form, as far as it is known before it is made.
+        nbytes: of the whole file.
         uniform_bytes: the same with one width for all, for a target of whole bits; else None.
         weights: those whose width was free to choose.
         trials: the allocations that were run, where costs were measured; first the one taken.

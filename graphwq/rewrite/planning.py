@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Optional
 
 from graphwq.graphdef.graph import Graph
-from graphwq.rewrite.mixed import plan_mixed
 from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Plan
 from graphwq.rewrite.planner import plan_survey
@@ -37,4 +36,6 @@ def plan_surveyed(
     """Plan the quantization of a graph that is already surveyed; see ``make_plan``."""
     if options.target is None:
         return plan_survey(view, survey, options, digest)
+    from graphwq.rewrite.mixed import plan_mixed  # rarely wanted, and slow to import
+
     return plan_mixed(graph, view, survey, options, digest)
