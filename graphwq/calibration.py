@@ -8,6 +8,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 from graphwq.api import with_storage
 from graphwq.calibrate.blas import one_thread
+from graphwq.calibrate.company import company, missing
 from graphwq.calibrate.evidence import float_outputs, output_sqnr
 from graphwq.calibrate.inputs import calibration_inputs, halves
 from graphwq.calibrate.sweep import Outcome, Sweep, Swept
@@ -42,14 +43,16 @@ class Wishes:
     Attributes:
         source: an ``.npz`` of feeds; None or "synthetic": made-up inputs; "bn": no inputs, layers
             are weighed by what batch norms say of them.
-        seed, samples: of made-up inputs.
+        seed, samples: of made-up inputs. Beside a file of few images so many are made up, too.
         auto: keep rounding to nearest where the calibrated codes do not gain.
+        made_up: as many inputs are made up beside a file; None: what it needs.
     """
 
     source: Optional[Union[str, Path]] = None
     seed: int = 0
     samples: int = 8
     auto: bool = False
+    made_up: Optional[int] = None
 
     @property
     def asked(self) -> Optional[Union[str, Path]]:
@@ -77,7 +80,18 @@ class Wishes:
             return Wishes(made.origin, made.seed, made.samples)
         if made is not None and not self.is_file:
             raise InputError("the plan was calibrated on a file: give it with --calibration")
-        return replace(self, auto=False)
+        if made is None:
+            return replace(self, auto=False)
+        return replace(self, auto=False, seed=made.seed, made_up=made.made_up)
+
+    def beside(self, feeds: Feeds, interface: Interface) -> Tuple[Sample, ...]:
+        """Made-up samples beside those of a file of few images; see ``calibrate.company``."""
+        if feeds.origin == SYNTHETIC:
+            return ()
+        count = self.made_up
+        if count is None:
+            count = missing(feeds, interface, self.samples)
+        return company(feeds, self.seed, count)
 
 
 def _check_biases(plan: Plan, wishes: Wishes) -> None:
@@ -211,13 +225,14 @@ def carry_out(
             return _uncalibrated(graph, view, survey, plan, str(error))
         if plan.calibration is not None and plan.calibration.digest != feeds.digest:
             raise InputError("the calibration inputs are not those of the plan: make a new plan")
-        sweep = Sweep(runner, view, survey.sites, feeds.samples, compare=auto)
+        beside = wishes.beside(feeds, interface)
+        sweep = Sweep(runner, view, survey.sites, feeds.samples, beside, auto)
         swept = sweep.run(plan, progress)
         notes = [] if is_repeatable else [_MAY_DIFFER]
         if auto:
-            swept, note = _gate(runner, view, survey, interface, feeds, plan, swept, seed)
+            swept, note = _gate(runner, view, survey, interface, feeds, plan, swept, wishes)
             notes.append(note)
-    made = Calibration(feeds.origin, len(feeds.samples), seed, feeds.digest)
+    made = Calibration(feeds.origin, len(feeds.samples), seed, feeds.digest, len(beside))
     return _calibrated(graph, view, survey, swept, made, notes)
 
 
@@ -240,7 +255,7 @@ def _gate(
     feeds: Feeds,
     plan: Plan,
     swept: Swept,
-    seed: int,
+    wishes: Wishes,
 ) -> Tuple[Swept, str]:
     """Rounding to nearest everywhere, unless the graph's outputs are clearly nearer without.
 
@@ -249,12 +264,14 @@ def _gate(
     """
     judged, samples = swept, feeds.samples
     if feeds.origin == SYNTHETIC:
-        other = seed + _HELD_OUT_SEED
+        other = wishes.seed + _HELD_OUT_SEED
         samples = calibration_inputs(runner, view, interface, None, other, _HELD_OUT).samples
     else:
         first, samples = halves(feeds, interface)
         if first is not samples:
-            judged = Sweep(runner, view, survey.sites, first, compare=True).run(plan)
+            half = replace(feeds, samples=first)
+            beside = wishes.beside(half, interface)
+            judged = Sweep(runner, view, survey.sites, first, beside, compare=True).run(plan)
     tensors = float_outputs(runner, view.main, interface.tensors, samples[0])
     others = [_plain(runner, view, survey, plan, ())]
     if any(item.bias for item in plan.items):

@@ -22,7 +22,7 @@ from graphwq.survey.view import ScopeView
 
 
 def correction(
-    view: ScopeView, place: BiasPlace, activations: Activations, step: float
+    view: ScopeView, place: BiasPlace, activations: Activations, samples: int, step: float
 ) -> Tuple[Shift, np.ndarray]:
     """What a bias has to take.
 
@@ -30,6 +30,7 @@ def correction(
         view: the main scope.
         place: the bias, see ``survey.bias``.
         activations: both states, the layer's weight set in the quantized one.
+        samples: how many of them, from the first on, are looked at.
         step: of the shift.
 
     Returns:
@@ -42,7 +43,7 @@ def correction(
     tensor = view.nodes[place.constant].tensor()
     assert tensor is not None
     old = tensor.numpy()
-    errors = _errors(place, activations)
+    errors = _errors(place, activations)[:samples]
     means = [_mean(place, half) for half in _halves(errors)]
     if len(means) == 2 and _gain(means[0], means[1]) <= 0:
         raise UnsupportedError("the halves of the samples do not agree on the mean error")

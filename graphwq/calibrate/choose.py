@@ -19,9 +19,13 @@ from graphwq.quant.target import corrected
 #: Ridges of the target correction that are tried, as parts of the mean diagonal of H, and the
 #: damping of GPTQ. An infinite ridge leaves the weights as they are.
 RIDGES = (0.003, 0.03, 0.3, math.inf)
-DAMP = 0.001
+DAMP = 0.0003
 #: Layers of more inputs try fewer ridges: each of them costs two linear systems of that size.
 _MANY_COLUMNS = 1024
+#: A normalization by the batch gives every channel the variance one again, also one that was
+#: corrected to nearly nothing and is mostly noise. In front of it a correction has to lower the
+#: error to this part of what less of it does.
+_CLEARLY = 0.8
 
 
 def choose(
@@ -42,7 +46,8 @@ def choose(
         numpy.linalg.LinAlgError: the Hessians do not allow it.
     """
     flat = weight.reshape(-1).astype(np.float64)
-    ridge = best_ridge(halves, flat)
+    centred = any(use.centred for use in layer.uses)
+    ridge = best_ridge(halves, flat, _CLEARLY if centred else 1.0)
     seen = together(halves)
     targets = [_target(flat[one.index], one, ridge) for one in seen]
     return rounded(layer, seen, targets, weight, scheme)
@@ -73,22 +78,29 @@ def rounded(
     return QuantizedTensor(codes.reshape(weight.shape), scale.reshape(shape), scheme)
 
 
-def best_ridge(halves: Sequence[Sequence[Seen]], weight: np.ndarray) -> float:
-    """The ridge that two-fold cross-validation prefers; a middle one where there is one half."""
+def best_ridge(halves: Sequence[Sequence[Seen]], weight: np.ndarray, clearly: float = 1.0) -> float:
+    """The ridge that two-fold cross-validation prefers; a middle one where there is one half.
+
+    Args:
+        halves: the moments of the samples, see ``observe``.
+        weight: float values.
+        clearly: the part of the error of a larger ridge that a smaller one must be below.
+    """
     if len(halves) < 2:
         return RIDGES[1]
     ridges: Sequence[float] = RIDGES
     if any(one.hessian.shape[-1] > _MANY_COLUMNS for one in halves[0]):
         ridges = (RIDGES[1], RIDGES[-1])
-    errors = []
-    for ridge in ridges:
+    best, least = math.inf, math.inf
+    for ridge in sorted(ridges, reverse=True):
         error = 0.0
         for fitted, judged in ((halves[0], halves[1]), (halves[1], halves[0])):
             for one, other in zip(fitted, judged):
                 rows = weight[one.index]
                 error += _distance(rows, _target(rows, one, ridge), other)
-        errors.append(error)
-    return ridges[int(np.argmin(errors))]
+        if error < clearly * least:
+            best, least = ridge, error
+    return best
 
 
 def _target(rows: np.ndarray, seen: Seen, ridge: float) -> np.ndarray:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from graphwq.calibrate.images import may_be_image, with_images
 from graphwq.calibrate.ranges import RANGES, Range, likely_ranges
-from graphwq.calibrate.scenes import scene
 from graphwq.errors import InputError
 from graphwq.survey.batchnorm import by_batch
 from graphwq.survey.view import View
@@ -19,7 +18,7 @@ from graphwq.verify.feeds import Feeds, Sample, bind_feeds
 from graphwq.verify.interface import Interface, Placeholder
 from graphwq.verify.npz import read_npz
 from graphwq.verify.runner import Runner
-from graphwq.verify.synthetic import Attempt, grained, random_of, synthesize, wanted_inputs
+from graphwq.verify.synthetic import Attempt, synthesize, wanted_inputs
 from graphwq.verify.trial import find_feeds
 from graphwq.verify.unsafe_ops import check_safe
 
@@ -29,17 +28,11 @@ _SIDE = 256
 #: Rows in a batch at most, and pixels in all of them: small images are batched, large ones not.
 _ROWS = 64
 _PIXELS = 1 << 14
+#: Rows of few values are one vector each, and a layer of n inputs wants to see more than n of them.
+_VECTORS = 256
+_VALUES = 1 << 18
 #: Smaller images are not calibrated on.
 _LEAST_SIDE = 4
-#: Smaller arrays are no images, and from this side on an image of 1 or 3 channels shows something.
-_NOISE_SIDE = 8
-_SCENE_SIDE = 16
-#: Of so many made-up images one is noise, by the number of channels: three are colours, and mostly
-#: photographs; one may be anything.
-_ONE_IS_NOISE = {1: 2, 3: 4}
-#: Times that the pixels of noise repeat along each axis.
-_GRAINS = (1, 2, 4, 8)
-
 #: What to do about a graph that is not run.
 _ADVICE = "choose --method absmax, mse or squant, which run nothing"
 
@@ -98,81 +91,11 @@ def _with_likely_images(
         return with_images(one, seed, (each,)).samples[0]
 
     ranges = RANGES
-    if any(_is_image(value) or _flat_side(value) for value in one.samples[0].values()):
+    if any(map(may_be_image, one.samples[0].values())):
         ranges = likely_ranges(runner, view.main, tensors, sample)
     made = with_images(feeds, seed, ranges)
     runner.run(tensors, made.samples[0])
     return made
-
-
-def with_images(feeds: Feeds, seed: int, ranges: Sequence[Range] = RANGES) -> Feeds:
-    """Made-up inputs whose images are what a graph may really see.
-
-    Most samples show scenes, see ``graphwq/calibrate/scenes.py``; the others are noise of several
-    grains, for not every image is a photograph. Rows of a square number of values may be images,
-    too: every second sample has pictures in them, the others are left. Ranges and grains go round
-    at different paces, so that each of them comes with each of the others.
-
-    Args:
-        feeds: of ``synthesize``.
-        seed: of the images.
-        ranges: of their values.
-    """
-
-    def made(name: str, value: np.ndarray, number: int) -> np.ndarray:
-        side = _flat_side(value)
-        if side and number % 2 == 0:
-            square = made(name, value.reshape(-1, side, side, 1), number)
-            return square.reshape(value.shape)
-        axis = _channels(value)
-        if axis is None and not _is_image(value):
-            return value
-        random = random_of(seed, name, number)
-        each = _ONE_IS_NOISE[value.shape[axis]] if axis is not None else 1
-        turn, place = divmod(number, each)
-        if axis is not None and place < each - 1:
-            image = _pictures(value, axis, random)
-            turn = number
-        else:
-            image = grained(value.shape, random, _GRAINS[turn % len(_GRAINS)])
-        low, high = ranges[(turn + turn // 12) % len(ranges)]
-        return np.asarray(low + (high - low) * image, value.dtype)
-
-    samples = tuple(
-        {name: made(name, value, number) for name, value in sample.items()}
-        for number, sample in enumerate(feeds.samples)
-    )
-    return replace(feeds, samples=samples)
-
-
-def _flat_side(value: np.ndarray) -> int:
-    """The side of the grey squares that the rows of an array can be, 0 where they cannot."""
-    if value.ndim != 2 or value.dtype.kind != "f":
-        return 0
-    side = round(math.sqrt(value.shape[1]))
-    return side if side >= _SCENE_SIDE and side * side == value.shape[1] else 0
-
-
-def _is_image(value: np.ndarray) -> bool:
-    is_float = value.dtype.kind == "f"
-    return is_float and value.ndim in (3, 4) and min(value.shape[-3:-1]) >= _NOISE_SIDE
-
-
-def _channels(value: np.ndarray) -> Optional[int]:
-    """The axis of the channels where an array can hold pictures, None where it cannot."""
-    if value.ndim != 4 or value.dtype.kind != "f":
-        return None
-    for axis, sides in ((3, value.shape[1:3]), (1, value.shape[2:4])):
-        if value.shape[axis] in _ONE_IS_NOISE and min(sides) >= _SCENE_SIDE:
-            return axis
-    return None
-
-
-def _pictures(value: np.ndarray, axis: int, random: np.random.RandomState) -> np.ndarray:
-    """Pictures in 0..1 in the shape of an array."""
-    count, height, width, channels = np.moveaxis(value, axis, 3).shape
-    pictures = [scene(height, width, channels, random) for _ in range(count)]
-    return np.moveaxis(np.stack(pictures), 3, axis)
 
 
 def halves(feeds: Feeds, interface: Interface) -> Tuple[Tuple[Sample, ...], Tuple[Sample, ...]]:
@@ -213,13 +136,15 @@ def _attempts(
     view: View, placeholders: Sequence[Placeholder], tensors: Sequence[str]
 ) -> Tuple[Attempt, ...]:
     """Sizes that give many vectors without joining what the graph would see one by one."""
-    rows = _ROWS
+    rows = _VECTORS
     for item in wanted_inputs(view.main, placeholders, tensors):
-        inner = (item.shape or ())[1:-1]
-        pixels = 1
-        for size in inner:
-            pixels *= size if size > 0 else _SIDE
-        rows = min(rows, max(1, _PIXELS // pixels))
+        sizes = [size if size >= 0 else _SIDE for size in (item.shape or ())[1:]]
+        pixels, values = _product(sizes[:-1]), _product(sizes)
+        rows = min(rows, max(1, _PIXELS // pixels), max(_ROWS, _VALUES // values))
     if rows > 1 and any(by_batch(node) for node in view.main.scope.nodes):
         rows = 1
     return tuple(Attempt(batch, _SIDE) for batch in dict.fromkeys((rows, 1)))
+
+
+def _product(sizes: Sequence[int]) -> int:
+    return max(1, int(np.prod(sizes, dtype=np.int64)))

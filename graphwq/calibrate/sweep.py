@@ -82,6 +82,7 @@ class Sweep:
         view: of it.
         sites: its weights.
         samples: calibration inputs.
+        company: made-up ones beside them; the means of errors are not taken from these.
         compare: also weigh the codes of rounding to nearest, and keep those where the layer's
             outputs are nearer to the float ones with them.
     """
@@ -92,12 +93,14 @@ class Sweep:
         view: View,
         sites: Sequence[WeightSite],
         samples: Sequence[Sample],
+        company: Sequence[Sample] = (),
         compare: bool = False,
     ) -> None:
         self._runner = runner
         self._view = view
         self._sites = {site.weight: site for site in sites}
-        self._activations = Activations(runner, view.main, samples)
+        self._activations = Activations(runner, view.main, (*samples, *company))
+        self._real = len(samples)
         self._compare = compare
 
     def run(self, plan: Plan, progress: Optional[Progress] = None) -> Swept:
@@ -186,7 +189,9 @@ class Sweep:
                 "a new plan"
             ) from None
         try:
-            shift, old = correction(self._view.main, place, self._activations, step_of(chosen))
+            shift, old = correction(
+                self._view.main, place, self._activations, self._real, step_of(chosen)
+            )
         except (InputError, UnsupportedError) as problem:
             return None, str(problem)
         self._activations.set_weight(place.constant, old, shift.apply(old))

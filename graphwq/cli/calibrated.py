@@ -39,7 +39,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "(default); 'bn': none, layers are weighed by what batch norms say of them",
     )
     group.add_argument(
-        "--samples", type=int, metavar="N", help=f"synthetic inputs (default {_SAMPLES})"
+        "--samples",
+        type=int,
+        metavar="N",
+        help=f"synthetic inputs (default {_SAMPLES}); so many pictures are also made up beside a "
+        "file of fewer than 32 images, with 0 none",
     )
     group.add_argument("--seed", type=int, metavar="N", help="of synthetic inputs (default 0)")
 
@@ -63,8 +67,9 @@ def wanted(arguments: argparse.Namespace, plan: Optional[Plan]) -> bool:
             raise InputError(
                 f"--{name} has no effect without --method gptq or auto, --correct-bias or a target"
             )
-    if arguments.samples is not None and arguments.samples < 1:
-        raise InputError(f"--samples must be at least 1, not {arguments.samples}")
+    least = 1 if arguments.calibration in _NO_FILES else 0
+    if arguments.samples is not None and arguments.samples < least:
+        raise InputError(f"--samples must be at least {least}, not {arguments.samples}")
     if arguments.seed is not None and arguments.seed < 0:
         raise InputError(f"--seed cannot be negative ({arguments.seed})")
     return needed
@@ -119,7 +124,7 @@ def wishes(arguments: argparse.Namespace) -> Wishes:
     return Wishes(
         arguments.calibration,
         0 if arguments.seed is None else arguments.seed,
-        arguments.samples or _SAMPLES,
+        _SAMPLES if arguments.samples is None else arguments.samples,
         arguments.method == options.AUTO,
     )
 
@@ -138,7 +143,8 @@ def show(made: Optional[Calibrated]) -> None:
     if told is not None and told.origin == _STORED:
         print("weighed by what batch norms say of the layers; nothing was run")
     elif told is not None:
-        print(f"calibrated on {text.plural(told.samples, 'input')} ({told.origin})")
+        beside = f" and {told.made_up} made up beside them" if told.made_up else ""
+        print(f"calibrated on {text.plural(told.samples, 'input')} ({told.origin}){beside}")
     for note in made.notes:
         print(text.one_line(note))
     _show_biases(made)

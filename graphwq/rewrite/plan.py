@@ -120,12 +120,14 @@ class Calibration:
         samples: how many inputs.
         seed: of synthetic ones.
         digest: sha256 of the inputs; "" where there are none.
+        made_up: how many were made from the seed beside those of a file; not in the digest.
     """
 
     origin: str
     samples: int
     seed: int
     digest: str
+    made_up: int = 0
 
     def to_json(self) -> Dict[str, Any]:
         """The calibration as JSON data."""
@@ -134,6 +136,7 @@ class Calibration:
             "samples": self.samples,
             "seed": self.seed,
             "digest": self.digest,
+            "made_up": self.made_up,
         }
 
     @classmethod
@@ -144,6 +147,7 @@ class Calibration:
             whole(data["samples"]),
             whole(data["seed"]),
             _text(data["digest"]),
+            whole(data.get("made_up", 0)),
         )
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import List, Tuple
+from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
-from builders import GraphBuilder
+from builders import GraphBuilder, random_weight
 
+from graphwq.calibrate import choose as choose_module
 from graphwq.calibrate.choose import RIDGES, best_ridge, output_error
 from graphwq.calibrate.layer import Seen, together
+from graphwq.calibration import quantize_calibrated
+from graphwq.rewrite.options import Options
 from graphwq.survey.batchnorm import by_batch
 
 _INDEX = np.arange(40).reshape(1, 4, 10)
@@ -97,3 +100,36 @@ def test_normalization_by_the_batch_is_recognized() -> None:
     b.op("other", "Relu", [x])
     found = {node.name: by_batch(node) for node in b.graph().nodes}
     assert found == {"x": False, "no": False, "yes": True, "by": True, "other": False}
+
+
+def test_in_front_of_a_norm_a_correction_has_to_be_worth_it() -> None:
+    """What wins by a little is left; what wins by much is taken."""
+    clearly = []
+    for noise in (0.01, 0.1):
+        halves, weight = _halves(noise, 400)
+        assert best_ridge(halves, weight) == RIDGES[0]
+        clearly.append(best_ridge(halves, weight, 0.8))
+    assert clearly[0] == RIDGES[0] < clearly[1]
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("training", [True, False])
+def test_which_layers_that_is_asked_of(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those in front of a normalization by the batch."""
+    b = GraphBuilder()
+    x = b.placeholder("x", [-1, 16, 16, 3])
+    y = b.conv("conv", x, b.const("w", random_weight((3, 3, 3, 4))))
+    stats = [
+        b.const(name, np.ones(0 if training and name in "mv" else 4, np.float32)) for name in "gbmv"
+    ]
+    b.op("norm", "FusedBatchNorm", [y, *stats], is_training=training, T=("type", 1))
+    asked = []
+
+    def spy(halves: Any, weight: Any, clearly: float) -> float:
+        asked.append(clearly)
+        return 0.03
+
+    monkeypatch.setattr(choose_module, "best_ridge", spy)
+    quantize_calibrated(b.graph(), Options(bits=4), samples=2)
+    assert len(asked) == 1
+    assert (asked[0] < 1) == training

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from builders import GraphBuilder, random_weight
 
-from graphwq.calibrate.inputs import calibration_inputs, with_images
+from graphwq.calibrate.images import with_images
+from graphwq.calibrate.inputs import calibration_inputs
 from graphwq.calibrate.ranges import RANGES
 from graphwq.errors import InputError
 from graphwq.graphdef.graph import Graph
@@ -49,6 +50,15 @@ def test_large_images_come_one_by_one_and_small_ones_in_batches() -> None:
     assert _shapes(_inputs(_network([-1, -1, -1, 3]))) == [(1, 256, 256, 3)] * 8
     assert _shapes(_inputs(_network([-1, 32, 32, 3]))) == [(16, 32, 32, 3)] * 8
     assert _shapes(_inputs(_network([2, 32, 32, 3]))) == [(2, 32, 32, 3)] * 8
+
+
+@pytest.mark.parametrize(("width", "rows"), [(10, 256), (784, 256), (2048, 128), (16000, 64)])
+def test_vectors_come_by_the_hundred(width: int, rows: int) -> None:
+    """More of them than a layer has inputs, in bounded memory."""
+    b = GraphBuilder()
+    x = b.placeholder("x", [-1, width])
+    b.matmul("y", x, b.const("w", random_weight((width, 3))))
+    assert _shapes(_inputs(b.graph(), 2)) == [(rows, width)] * 2
 
 
 def test_normalization_by_the_batch_gets_one_image_at_a_time() -> None:
