@@ -19,7 +19,7 @@ from graphwq.quant.target import corrected
 #: Ridges of the target correction that are tried, as parts of the mean diagonal of H, and the
 #: damping of GPTQ. An infinite ridge leaves the weights as they are.
 RIDGES = (0.003, 0.03, 0.3, math.inf)
-DAMP = 0.0003
+DAMP = 0.001
 #: Layers of more inputs try fewer ridges: each of them costs two linear systems of that size.
 _MANY_COLUMNS = 1024
 #: A normalization by the batch gives every channel the variance one again, also one that was
