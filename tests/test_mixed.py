@@ -79,6 +79,25 @@ def test_a_size_is_kept(share: str) -> None:
     assert more.error <= _mixture(plan).error
 
 
+@pytest.mark.parametrize("bits", [5, 6, 7])
+def test_whole_bytes_hold_eight_bits(bits: int) -> None:
+    """Where packing does not pay, the codes take all of their bytes."""
+    graph = _network((40, 40))
+    items = make_plan(graph, Options(target_bits=bits)).items
+    assert [(item.stored_bits, item.scheme.num_bits) for item in items] == [(8, 8)]
+    assert make_plan(graph, Options(bits=bits)).items[0].scheme.num_bits == bits
+
+
+def test_also_those_that_were_chosen_narrower() -> None:
+    """The allocation gives a small layer 6 bits; as bytes they may as well be 8."""
+    options = Options(target_bits=6.5, min_elements=1)
+    items = make_plan(_network((100, 24, 33, 64, 100)), options).items
+    assert sorted((item.stored_bits, item.scheme.num_bits) for item in items) == [
+        *[(6, 6)] * 3,
+        (8, 8),
+    ]
+
+
 def test_baked_codes_count_as_bits() -> None:
     """Without integers in the file the average is that of the codes, to the letter."""
     mixture = _mixture(make_plan(_network(), Options(target_bits=3.5, storage="bake")))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
 from builders import GraphBuilder, random_weight
 from commandline import run
 
+from graphwq import calibration
 from graphwq.calibrate.company import company, missing
 from graphwq.calibration import Calibrated, carry_out_plan, quantize_calibrated
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.source import save
 from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Plan
-from graphwq.verify.feeds import FILE, Feeds
+from graphwq.verify.feeds import FILE, Feeds, Sample
 from graphwq.verify.interface import find_interface
 
 pytestmark = pytest.mark.tf
@@ -37,9 +38,11 @@ def _network(rows: int = -1, channels: int = 3) -> Graph:
 def _feeds(samples: int, rows: int, channels: int = 3) -> Feeds:
     random = np.random.RandomState(0)
     shape = (samples, rows, 24, 24, channels)
-    images = random.uniform(-3, 7, shape).astype(np.float32)
-    images[0, 0, 0, 0, :2] = -3, 7
-    return Feeds(tuple({"x:0": one, "by:0": np.float32(2)} for one in images), FILE)
+    images = random.uniform(-1, 7, shape).astype(np.float32)
+    images[0, 0, 0, 0, 0], images[-1, 0, 0, 0, 0] = 7, -3
+    return Feeds(
+        tuple({"x:0": one, "by:0": np.float32(2 + n)} for n, one in enumerate(images)), FILE
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,9 +81,9 @@ def test_like_the_file() -> None:
     images = np.stack([sample["x:0"] for sample in made])
     assert images.shape == (4, 3, 24, 24, 3)
     assert images.dtype == np.float32
-    assert -3 <= images.min() < -1
+    assert -3 <= images.min() < -1.5
     assert 5 < images.max() <= 7
-    assert all(sample["by:0"] == 2 for sample in made)
+    assert [sample["by:0"] for sample in made] == [2, 3, 2, 3]
     assert len({image.tobytes() for image in images}) == 4
     assert [one["x:0"].tobytes() for one in company(feeds, 5, 4)] == [
         image.tobytes() for image in images
@@ -120,6 +123,42 @@ def test_company_changes_codes_and_a_plan_remembers_it(tmp_path: Path) -> None:
     assert again.result.graph.digest == made.result.graph.digest
     plain = Plan.loads(alone.plan.dumps())
     assert _codes(carry_out_plan(graph, plain, calibration=path)) == _codes(alone)
+
+
+def test_made_up_inputs_have_none() -> None:
+    """They are made up as it is."""
+    made = quantize_calibrated(_network(1), Options(bits=3), samples=2)
+    assert made.plan.calibration is not None
+    assert (made.plan.calibration.samples, made.plan.calibration.made_up) == (2, 0)
+
+
+def test_the_evidence_has_company_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Codes for one half of a file are made with pictures like that half: the other one judges."""
+    _, arrays = _write(tmp_path, 2)
+    arrays.pop("by:0")
+    path = tmp_path / "images.npz"
+    np.savez(path, **arrays)
+    b = GraphBuilder()
+    b.conv("y", b.placeholder("x", [-1, 24, 24, 3]), b.const("w", random_weight((3, 3, 3, 6))))
+    seen: List[Tuple[int, int, Tuple[Sample, ...]]] = []
+
+    class Spy(calibration.Sweep):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            beside = named.get("company", arguments[4] if len(arguments) > 4 else ())
+            if arguments[3]:
+                seen.append((len(arguments[3]), len(arguments[3][0]["x:0"]), beside))
+
+    monkeypatch.setattr(calibration, "Sweep", Spy)
+    quantize_calibrated(b.graph(), Options(bits=3, keep_larger=True), path, auto=True)
+    whole, half = seen[:2]
+    assert whole[:2] == (1, 2)
+    assert half[:2] == (1, 1)
+    assert (len(whole[2]), len(half[2])) == (4, 8)
+    assert max(one["x:0"].max() for one in half[2]) <= arrays["x:0"][0].max()
+    assert min(one["x:0"].min() for one in half[2]) >= arrays["x:0"][0].min() > -3
 
 
 def test_biases_take_no_means_of_made_up_pictures(tmp_path: Path) -> None:
