@@ -10,7 +10,7 @@ from graphwq.api import with_storage
 from graphwq.calibrate.blas import one_thread
 from graphwq.calibrate.company import company, missing
 from graphwq.calibrate.evidence import float_outputs, output_sqnr
-from graphwq.calibrate.inputs import calibration_inputs, halves
+from graphwq.calibrate.inputs import calibration_inputs, halves, one_by_one
 from graphwq.calibrate.sweep import Outcome, Sweep, Swept
 from graphwq.calibrate.unseen import Unseen
 from graphwq.errors import InputError, UnsupportedError
@@ -225,6 +225,9 @@ def carry_out(
             return _uncalibrated(graph, view, survey, plan, str(error))
         if plan.calibration is not None and plan.calibration.digest != feeds.digest:
             raise InputError("the calibration inputs are not those of the plan: make a new plan")
+        told = feeds
+        if feeds.origin != SYNTHETIC:
+            feeds = one_by_one(feeds, interface, view)
         beside = wishes.beside(feeds, interface)
         sweep = Sweep(runner, view, survey.sites, feeds.samples, beside, auto)
         swept = sweep.run(plan, progress)
@@ -232,7 +235,7 @@ def carry_out(
         if auto:
             swept, note = _gate(runner, view, survey, interface, feeds, plan, swept, wishes)
             notes.append(note)
-    made = Calibration(feeds.origin, len(feeds.samples), seed, feeds.digest, len(beside))
+    made = Calibration(told.origin, len(told.samples), seed, told.digest, len(beside))
     return _calibrated(graph, view, survey, swept, made, notes)
 
 

@@ -11,11 +11,9 @@ from dataclasses import replace
 from typing import Tuple
 
 from graphwq.calibrate.images import channel_axis, with_images
+from graphwq.calibrate.inputs import ENOUGH, free_batches
 from graphwq.verify.feeds import Feeds, Sample
 from graphwq.verify.interface import Interface
-
-#: From so many images on real ones speak for themselves.
-_ENOUGH = 32
 
 
 def missing(feeds: Feeds, interface: Interface, images: int) -> int:
@@ -32,9 +30,9 @@ def missing(feeds: Feeds, interface: Interface, images: int) -> int:
     pictures = _pictures(feeds)
     if not pictures:
         return 0
-    free = {one.tensor for one in interface.placeholders if one.shape and one.shape[0] < 0}
+    free = free_batches(interface)
     rows = min(len(feeds.samples[0][name]) if name in free else 1 for name in pictures)
-    if rows * len(feeds.samples) >= _ENOUGH:
+    if rows * len(feeds.samples) >= ENOUGH:
         return 0
     return -(-images // rows)
 

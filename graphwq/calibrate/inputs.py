@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Optional, Sequence, Tuple, Union
+from typing import Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
-from graphwq.calibrate.images import may_be_image, with_images
+from graphwq.calibrate.images import channel_axis, may_be_image, with_images
 from graphwq.calibrate.ranges import RANGES, Range, likely_ranges
 from graphwq.errors import InputError
 from graphwq.survey.batchnorm import by_batch
@@ -33,6 +33,10 @@ _VECTORS = 256
 _VALUES = 1 << 18
 #: Smaller images are not calibrated on.
 _LEAST_SIDE = 4
+#: So many real images speak for themselves; a batch of fewer is looked at one by one, a larger one
+#: in so many parts.
+ENOUGH = 32
+_PARTS = 8
 #: What to do about a graph that is not run.
 _ADVICE = "choose --method absmax, mse or squant, which run nothing"
 
@@ -98,6 +102,39 @@ def _with_likely_images(
     return made
 
 
+def one_by_one(feeds: Feeds, interface: Interface, view: View) -> Feeds:
+    """A batch of pictures as samples of their own, so that some of them can judge what others say.
+
+    A large batch is cut into a few. Left as it is where rows are not independent of each other, or
+    where that cannot be told: a batch that the graph asks for, normalization by the batch, no
+    pictures.
+
+    Args:
+        feeds: of a file.
+        interface, view: of the graph.
+    """
+    free = free_batches(interface)
+    (first, *others) = feeds.samples
+    rows = {len(value) for name, value in first.items() if name in free and value.ndim}
+    pictures = [name for name, value in first.items() if channel_axis(value) is not None]
+    is_batch = pictures and free.issuperset(pictures) and len(rows) == 1
+    if others or not is_batch or any(by_batch(node) for node in view.main.scope.nodes):
+        return feeds
+    (count,) = rows
+    parts = count if count < ENOUGH else _PARTS
+    cuts = np.linspace(0, count, parts + 1).astype(int)
+    samples = tuple(
+        {name: value[low:high] if name in free else value for name, value in first.items()}
+        for low, high in zip(cuts, cuts[1:])
+    )
+    return replace(feeds, samples=samples)
+
+
+def free_batches(interface: Interface) -> Set[str]:
+    """The placeholders that take any number of rows."""
+    return {one.tensor for one in interface.placeholders if one.shape and one.shape[0] < 0}
+
+
 def halves(feeds: Feeds, interface: Interface) -> Tuple[Tuple[Sample, ...], Tuple[Sample, ...]]:
     """Samples to fit something to, and others to judge it by.
 
@@ -107,7 +144,7 @@ def halves(feeds: Feeds, interface: Interface) -> Tuple[Tuple[Sample, ...], Tupl
     if len(feeds.samples) > 1:
         return feeds.samples[::2], feeds.samples[1::2]
     (only,) = feeds.samples
-    free = {one.tensor for one in interface.placeholders if one.shape and one.shape[0] < 0}
+    free = free_batches(interface)
     rows = {len(value) if name in free and value.ndim else 0 for name, value in only.items()}
     if len(rows) > 1 or min(rows, default=0) < 2:
         return feeds.samples, feeds.samples

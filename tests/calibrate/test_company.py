@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -12,11 +12,13 @@ from commandline import run
 
 from graphwq import calibration
 from graphwq.calibrate.company import company, missing
+from graphwq.calibrate.inputs import one_by_one
 from graphwq.calibration import Calibrated, carry_out_plan, quantize_calibrated
 from graphwq.graphdef.graph import Graph
 from graphwq.graphdef.source import save
 from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Plan
+from graphwq.survey.view import build
 from graphwq.verify.feeds import FILE, Feeds, Sample
 from graphwq.verify.interface import find_interface
 
@@ -91,6 +93,37 @@ def test_like_the_file() -> None:
     assert company(feeds, 6, 1)[0]["x:0"].tobytes() != images[0].tobytes()
 
 
+@pytest.mark.parametrize(("rows", "parts"), [(1, [1]), (3, [1, 1, 1]), (31, [1] * 31), (34, None)])
+def test_a_batch_of_pictures_one_by_one(rows: int, parts: Optional[List[int]]) -> None:
+    """All of its rows, in their order; what is no batch goes with each of them."""
+    graph, feeds = _network(), _feeds(1, rows)
+    cut = one_by_one(feeds, find_interface(graph), build(graph))
+    sizes = [len(one["x:0"]) for one in cut.samples]
+    assert sizes == (parts or [4, 4, 4, 5, 4, 4, 4, 5])
+    assert np.array_equal(
+        np.concatenate([one["x:0"] for one in cut.samples]), feeds.samples[0]["x:0"]
+    )
+    assert all(one["by:0"] == 2 for one in cut.samples)
+
+
+def test_what_is_not_cut() -> None:
+    """Batches of a fixed size, several samples, other data, normalization by the batch."""
+
+    def cut(graph: Graph, feeds: Feeds) -> Feeds:
+        return one_by_one(feeds, find_interface(graph), build(graph))
+
+    fixed, several, maps = _feeds(1, 4), _feeds(2, 4), _feeds(1, 4, 5)
+    assert cut(_network(4), fixed) is fixed
+    assert cut(_network(), several) is several
+    assert cut(_network(-1, 5), maps) is maps
+    b = GraphBuilder()
+    y = b.conv("y", b.placeholder("x", [-1, 24, 24, 3]), b.const("w", random_weight((3, 3, 3, 6))))
+    stats = [b.const(f"s{n}", np.ones(6 if n < 2 else 0, np.float32)) for n in range(4)]
+    b.op("norm", "FusedBatchNorm", [y, *stats], is_training=True, T=("type", 1))
+    batch = Feeds(({"x:0": fixed.samples[0]["x:0"]},), FILE)
+    assert cut(b.graph(), batch) is batch
+
+
 def _write(folder: Path, samples: int) -> Tuple[Path, Dict[str, np.ndarray]]:
     feeds = _feeds(samples, 1)
     arrays = {
@@ -116,7 +149,7 @@ def test_company_changes_codes_and_a_plan_remembers_it(tmp_path: Path) -> None:
     made = quantize_calibrated(graph, options, path, seed=3)
     calibration = made.plan.calibration
     assert calibration is not None
-    assert (calibration.samples, calibration.made_up, calibration.seed) == (1, 4, 3)
+    assert (calibration.samples, calibration.made_up, calibration.seed) == (1, 8, 3)
     assert _codes(made) != _codes(alone)
     plan = Plan.loads(made.plan.dumps())
     again = carry_out_plan(graph, plan, calibration=path, seed=9, samples=2)
@@ -154,9 +187,9 @@ def test_the_evidence_has_company_of_its_own(
     monkeypatch.setattr(calibration, "Sweep", Spy)
     quantize_calibrated(b.graph(), Options(bits=3, keep_larger=True), path, auto=True)
     whole, half = seen[:2]
-    assert whole[:2] == (1, 2)
+    assert whole[:2] == (2, 1)
     assert half[:2] == (1, 1)
-    assert (len(whole[2]), len(half[2])) == (4, 8)
+    assert (len(whole[2]), len(half[2])) == (8, 8)
     assert max(one["x:0"].max() for one in half[2]) <= arrays["x:0"][0].max()
     assert min(one["x:0"].min() for one in half[2]) >= arrays["x:0"][0].min() > -3
 
@@ -184,7 +217,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: Any) -> None:
     common = ("quantize", graph, "-o", tmp_path / "out.pb", "--force", "--method", "gptq")
     status, out, _ = run(capsys, *common, "--calibration", path)
     assert status == 0
-    assert "calibrated on 1 input (file) and 4 made up beside them" in out
+    assert "calibrated on 1 input (file) and 8 made up beside them" in out
     status, out, _ = run(capsys, *common, "--calibration", path, "--samples", "0")
     assert status == 0
     assert "made up" not in out
