@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from graphwq.api import with_storage
 from graphwq.calibrate.blas import one_thread
@@ -205,7 +205,7 @@ def carry_out(
 ) -> Calibrated:
     """Carry out a plan whose items may ask for gptq; see ``quantize_calibrated``."""
     source = wishes.asked
-    seed, auto = wishes.seed, wishes.auto
+    seed = wishes.seed
     try:
         runner = Runner(graph, optimize=False)
     except (InputError, UnsupportedError) as error:
@@ -213,7 +213,7 @@ def carry_out(
     with runner, one_thread() as is_repeatable:
         if source == STORED:
             _check_biases(plan, wishes)
-            swept = Unseen(runner, view, survey.sites, compare=auto).run(plan, progress)
+            swept = Unseen(runner, view, survey.sites, compare=wishes.auto).run(plan, progress)
             made = Calibration(STORED, 0, 0, "")
             return _calibrated(graph, view, survey, swept, made, [])
         interface = find_interface(graph, view)
@@ -225,18 +225,34 @@ def carry_out(
             return _uncalibrated(graph, view, survey, plan, str(error))
         if plan.calibration is not None and plan.calibration.digest != feeds.digest:
             raise InputError("the calibration inputs are not those of the plan: make a new plan")
-        told = feeds
-        if feeds.origin != SYNTHETIC:
-            feeds = one_by_one(feeds, interface, view)
-        beside = wishes.beside(feeds, interface)
-        sweep = Sweep(runner, view, survey.sites, feeds.samples, beside, auto)
-        swept = sweep.run(plan, progress)
-        notes = [] if is_repeatable else [_MAY_DIFFER]
-        if auto:
-            swept, note = _gate(runner, view, survey, interface, feeds, plan, swept, wishes)
-            notes.append(note)
-    made = Calibration(told.origin, len(told.samples), seed, told.digest, len(beside))
+        swept, made_up, said = _swept(
+            runner, view, survey, interface, feeds, plan, wishes, progress
+        )
+    notes = said if is_repeatable else [_MAY_DIFFER, *said]
+    made = Calibration(feeds.origin, len(feeds.samples), seed, feeds.digest, made_up)
     return _calibrated(graph, view, survey, swept, made, notes)
+
+
+def _swept(
+    runner: Runner,
+    view: View,
+    survey: Survey,
+    interface: Interface,
+    feeds: Feeds,
+    plan: Plan,
+    wishes: Wishes,
+    progress: Optional[Progress],
+) -> Tuple[Swept, int, List[str]]:
+    """Codes by feeds, how many inputs were made up beside them, and what decided."""
+    if feeds.origin != SYNTHETIC:
+        feeds = one_by_one(feeds, interface, view)
+    beside = wishes.beside(feeds, interface)
+    sweep = Sweep(runner, view, survey.sites, feeds.samples, beside, wishes.auto)
+    swept = sweep.run(plan, progress)
+    if not wishes.auto:
+        return swept, len(beside), []
+    swept, note = _gate(runner, view, survey, interface, feeds, plan, swept, wishes)
+    return swept, len(beside), [note]
 
 
 def _calibrated(
