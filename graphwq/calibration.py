@@ -245,7 +245,7 @@ def _swept(
 ) -> Tuple[Swept, int, List[str]]:
     """Codes by feeds, how many inputs were made up beside them, and what decided."""
     if feeds.origin != SYNTHETIC:
-        feeds = one_by_one(feeds, interface, view)
+        feeds = one_by_one(runner, view, interface, feeds)
     beside = wishes.beside(feeds, interface)
     sweep = Sweep(runner, view, survey.sites, feeds.samples, beside, wishes.auto)
     swept = sweep.run(plan, progress)

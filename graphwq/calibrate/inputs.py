@@ -102,7 +102,7 @@ def _with_likely_images(
     return made
 
 
-def one_by_one(feeds: Feeds, interface: Interface, view: View) -> Feeds:
+def one_by_one(runner: Runner, view: View, interface: Interface, feeds: Feeds) -> Feeds:
     """A batch of pictures as samples of their own, so that some of them can judge what others say.
 
     A large batch is cut into a few. Left as it is where rows are not independent of each other, or
@@ -110,23 +110,28 @@ def one_by_one(feeds: Feeds, interface: Interface, view: View) -> Feeds:
     pictures.
 
     Args:
+        runner: the graph in a session.
+        view, interface: of it.
         feeds: of a file.
-        interface, view: of the graph.
     """
-    free = free_batches(interface)
     (first, *others) = feeds.samples
-    rows = {len(value) for name, value in first.items() if name in free and value.ndim}
+    free = {one.tensor for one in interface.placeholders if not one.shape or one.shape[0] < 0}
+    rows = {name: len(value) for name, value in first.items() if name in free and value.ndim}
     pictures = [name for name, value in first.items() if channel_axis(value) is not None]
-    is_batch = pictures and free.issuperset(pictures) and len(rows) == 1
+    is_batch = pictures and rows.keys() >= set(pictures) and len(set(rows.values())) == 1
     if others or not is_batch or any(by_batch(node) for node in view.main.scope.nodes):
         return feeds
-    (count,) = rows
+    count = rows[pictures[0]]
     parts = count if count < ENOUGH else _PARTS
     cuts = np.linspace(0, count, parts + 1).astype(int)
     samples = tuple(
-        {name: value[low:high] if name in free else value for name, value in first.items()}
+        {name: value[low:high] if name in rows else value for name, value in first.items()}
         for low, high in zip(cuts, cuts[1:])
     )
+    try:
+        runner.run(interface.tensors, samples[0])
+    except InputError:  # its number of rows stands somewhere inside
+        return feeds
     return replace(feeds, samples=samples)
 
 

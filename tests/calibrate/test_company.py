@@ -19,6 +19,7 @@ from graphwq.graphdef.source import save
 from graphwq.rewrite.options import Options
 from graphwq.rewrite.plan import Plan
 from graphwq.survey.view import build
+from graphwq.tf1.session import Runner
 from graphwq.verify.feeds import FILE, Feeds, Sample
 from graphwq.verify.interface import find_interface
 
@@ -93,11 +94,16 @@ def test_like_the_file() -> None:
     assert company(feeds, 6, 1)[0]["x:0"].tobytes() != images[0].tobytes()
 
 
+def _cut(graph: Graph, feeds: Feeds) -> Feeds:
+    with Runner(graph) as runner:
+        return one_by_one(runner, build(graph), find_interface(graph), feeds)
+
+
 @pytest.mark.parametrize(("rows", "parts"), [(1, [1]), (3, [1, 1, 1]), (31, [1] * 31), (34, None)])
 def test_a_batch_of_pictures_one_by_one(rows: int, parts: Optional[List[int]]) -> None:
     """All of its rows, in their order; what is no batch goes with each of them."""
-    graph, feeds = _network(), _feeds(1, rows)
-    cut = one_by_one(feeds, find_interface(graph), build(graph))
+    feeds = _feeds(1, rows)
+    cut = _cut(_network(), feeds)
     sizes = [len(one["x:0"]) for one in cut.samples]
     assert sizes == (parts or [4, 4, 4, 5, 4, 4, 4, 5])
     assert np.array_equal(
@@ -108,20 +114,29 @@ def test_a_batch_of_pictures_one_by_one(rows: int, parts: Optional[List[int]]) -
 
 def test_what_is_not_cut() -> None:
     """Batches of a fixed size, several samples, other data, normalization by the batch."""
-
-    def cut(graph: Graph, feeds: Feeds) -> Feeds:
-        return one_by_one(feeds, find_interface(graph), build(graph))
-
     fixed, several, maps = _feeds(1, 4), _feeds(2, 4), _feeds(1, 4, 5)
-    assert cut(_network(4), fixed) is fixed
-    assert cut(_network(), several) is several
-    assert cut(_network(-1, 5), maps) is maps
+    assert _cut(_network(4), fixed) is fixed
+    assert _cut(_network(), several) is several
+    assert _cut(_network(-1, 5), maps) is maps
     b = GraphBuilder()
     y = b.conv("y", b.placeholder("x", [-1, 24, 24, 3]), b.const("w", random_weight((3, 3, 3, 6))))
     stats = [b.const(f"s{n}", np.ones(6 if n < 2 else 0, np.float32)) for n in range(4)]
     b.op("norm", "FusedBatchNorm", [y, *stats], is_training=True, T=("type", 1))
     batch = Feeds(({"x:0": fixed.samples[0]["x:0"]},), FILE)
-    assert cut(b.graph(), batch) is batch
+    assert _cut(b.graph(), batch) is batch
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_batch_of_any_shape_is_cut_where_the_graph_runs_on_a_part(inside: bool) -> None:
+    """A placeholder without a shape; its number of rows may stand in a Reshape."""
+    b = GraphBuilder()
+    x = b.op("x", "Placeholder", [], dtype=("type", 1))
+    if inside:
+        sizes = b.const("sizes", np.asarray([4, 24, 24, 3], np.int32))
+        x = b.op("fixed", "Reshape", [x, sizes], T=("type", 1), Tshape=("type", 3))
+    b.conv("y", x, b.const("w", random_weight((3, 3, 3, 6))))
+    batch = Feeds(({"x:0": _feeds(1, 4).samples[0]["x:0"]},), FILE)
+    assert len(_cut(b.graph(), batch).samples) == (1 if inside else 4)
 
 
 def _write(folder: Path, samples: int) -> Tuple[Path, Dict[str, np.ndarray]]:
