@@ -20,16 +20,24 @@ from graphwq.quant.target import corrected
 #: damping of GPTQ. An infinite ridge leaves the weights as they are.
 RIDGES = (0.003, 0.03, 0.3, math.inf)
 DAMP = 0.001
+#: Normalization by the batch gives every channel the variance one again, also one that was
+#: corrected to nearly nothing and is mostly noise, and makes small differences large. In graphs
+#: that have it a correction has to lower the error to this part of what less of it does, and
+#: directions that the inputs use little count for more. (Measured on one network, in
+#: benchmarks/lowbits.md: without this, one draw of made-up inputs in three loses everything on
+#: some photographs.)
+_CLEARLY = 0.8
+_LITTLE_DAMP = 0.0003
 #: Layers of more inputs try fewer ridges: each of them costs two linear systems of that size.
 _MANY_COLUMNS = 1024
-#: A normalization by the batch gives every channel the variance one again, also one that was
-#: corrected to nearly nothing and is mostly noise. In front of it a correction has to lower the
-#: error to this part of what less of it does.
-_CLEARLY = 0.8
 
 
 def choose(
-    layer: Layer, halves: Sequence[Sequence[Seen]], weight: np.ndarray, scheme: QuantScheme
+    layer: Layer,
+    halves: Sequence[Sequence[Seen]],
+    weight: np.ndarray,
+    scheme: QuantScheme,
+    by_batch: bool = False,
 ) -> QuantizedTensor:
     """Correct the target, then round it.
 
@@ -41,16 +49,16 @@ def choose(
         halves: the moments of the samples, see ``observe``.
         weight: its values.
         scheme: number of bits and granularity.
+        by_batch: whether the graph normalizes by the batch.
 
     Raises:
         numpy.linalg.LinAlgError: the Hessians do not allow it.
     """
     flat = weight.reshape(-1).astype(np.float64)
-    centred = any(use.centred for use in layer.uses)
-    ridge = best_ridge(halves, flat, _CLEARLY if centred else 1.0)
+    ridge = best_ridge(halves, flat, _CLEARLY if by_batch else 1.0)
     seen = together(halves)
     targets = [_target(flat[one.index], one, ridge) for one in seen]
-    return rounded(layer, seen, targets, weight, scheme)
+    return rounded(layer, seen, targets, weight, scheme, _LITTLE_DAMP if by_batch else DAMP)
 
 
 def rounded(
@@ -59,6 +67,7 @@ def rounded(
     targets: Sequence[np.ndarray],
     weight: np.ndarray,
     scheme: QuantScheme,
+    damp: float = DAMP,
 ) -> QuantizedTensor:
     """Round targets [problems, rows, n] under the Hessians of ``seen``; zeros stay zeros.
 
@@ -70,7 +79,7 @@ def rounded(
         Part(target, flat[one.index] != 0, one.hessian, layer.groups[one.index[:, :, 0]])
         for one, target in zip(seen, targets)
     ]
-    found, scale = second_order(parts, layer.count, scheme.num_bits, DAMP, scheme.scale_bits)
+    found, scale = second_order(parts, layer.count, scheme.num_bits, damp, scheme.scale_bits)
     codes = np.zeros(weight.size, np.int8)
     for one, own in zip(seen, found):
         codes[one.index] = own.astype(np.int8)

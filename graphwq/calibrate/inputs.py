@@ -11,7 +11,7 @@ import numpy as np
 from graphwq.calibrate.images import channel_axis, may_be_image, with_images
 from graphwq.calibrate.ranges import RANGES, Range, likely_ranges
 from graphwq.errors import InputError
-from graphwq.survey.batchnorm import by_batch
+from graphwq.survey.batchnorm import has_by_batch
 from graphwq.survey.view import View
 from graphwq.verify.accuracy import LABELS
 from graphwq.verify.feeds import Feeds, Sample, bind_feeds
@@ -119,7 +119,7 @@ def one_by_one(runner: Runner, view: View, interface: Interface, feeds: Feeds) -
     rows = {name: len(value) for name, value in first.items() if name in free and value.ndim}
     pictures = [name for name, value in first.items() if channel_axis(value) is not None]
     is_batch = pictures and rows.keys() >= set(pictures) and len(set(rows.values())) == 1
-    if others or not is_batch or any(by_batch(node) for node in view.main.scope.nodes):
+    if others or not is_batch or has_by_batch(view.main):
         return feeds
     count = rows[pictures[0]]
     parts = count if count < ENOUGH else _PARTS
@@ -183,7 +183,7 @@ def _attempts(
         sizes = [size if size >= 0 else _SIDE for size in (item.shape or ())[1:]]
         pixels, values = _product(sizes[:-1]), _product(sizes)
         rows = min(rows, max(1, _PIXELS // pixels), max(_ROWS, _VALUES // values))
-    if rows > 1 and any(by_batch(node) for node in view.main.scope.nodes):
+    if rows > 1 and has_by_batch(view.main):
         rows = 1
     return tuple(Attempt(batch, _SIDE) for batch in dict.fromkeys((rows, 1)))
 

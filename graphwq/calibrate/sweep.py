@@ -18,6 +18,7 @@ from graphwq.quant.scheme import GPTQ, QuantizedTensor, data_free
 from graphwq.quant.shift import Shift, step_of
 from graphwq.rewrite.plan import Plan, PlanItem
 from graphwq.rewrite.run import Given, Progress
+from graphwq.survey.batchnorm import has_by_batch
 from graphwq.survey.bias import BiasPlace, bias_of
 from graphwq.survey.sites import WeightSite
 from graphwq.survey.view import View
@@ -101,6 +102,7 @@ class Sweep:
         self._sites = {site.weight: site for site in sites}
         self._activations = Activations(runner, view.main, (*samples, *company))
         self._real = len(samples)
+        self._by_batch = has_by_batch(view.main)
         self._compare = compare
 
     def run(self, plan: Plan, progress: Optional[Progress] = None) -> Swept:
@@ -204,7 +206,7 @@ class Sweep:
         seen = together(halves)
         if not any(one.hessian.any() for one in seen):
             raise UnsupportedError("its inputs are zero in every calibration sample")
-        codes = choose(layer, halves, weight, item.scheme)
+        codes = choose(layer, halves, weight, item.scheme, self._by_batch)
         return nearer(seen, weight, codes, plain if self._compare else None)
 
     def _set(self, item: PlanItem, weight: np.ndarray, codes: QuantizedTensor) -> None:

@@ -13,6 +13,11 @@ _SHIFTS = ("BiasAdd", "Add", "AddV2", "Identity")
 BATCH_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 
 
+def has_by_batch(view: ScopeView) -> bool:
+    """Whether a graph normalizes by the batch."""
+    return any(map(by_batch, view.scope.nodes))
+
+
 def by_batch(node: Node) -> bool:
     """Whether an op normalizes by the statistics of the batch that it is given."""
     if node.op not in BATCH_NORMS:

@@ -102,7 +102,7 @@ def test_normalization_by_the_batch_is_recognized() -> None:
     assert found == {"x": False, "no": False, "yes": True, "by": True, "other": False}
 
 
-def test_in_front_of_a_norm_a_correction_has_to_be_worth_it() -> None:
+def test_with_normalization_by_the_batch_a_correction_has_to_be_worth_it() -> None:
     """What wins by a little is left; what wins by much is taken."""
     clearly = []
     for noise in (0.01, 0.1):
@@ -115,7 +115,7 @@ def test_in_front_of_a_norm_a_correction_has_to_be_worth_it() -> None:
 @pytest.mark.tf
 @pytest.mark.parametrize("training", [True, False])
 def test_which_layers_that_is_asked_of(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those in front of a normalization by the batch."""
+    """All of a graph that normalizes by the batch, which also gets less damping."""
     b = GraphBuilder()
     x = b.placeholder("x", [-1, 16, 16, 3])
     y = b.conv("conv", x, b.const("w", random_weight((3, 3, 3, 4))))
@@ -123,13 +123,20 @@ def test_which_layers_that_is_asked_of(training: bool, monkeypatch: pytest.Monke
         b.const(name, np.ones(0 if training and name in "mv" else 4, np.float32)) for name in "gbmv"
     ]
     b.op("norm", "FusedBatchNorm", [y, *stats], is_training=training, T=("type", 1))
-    asked = []
+    asked, damped = [], []
+    second_order = choose_module.second_order
+
+    def damping(*arguments: Any) -> Any:
+        damped.append(arguments[3])
+        return second_order(*arguments)
 
     def spy(halves: Any, weight: Any, clearly: float) -> float:
         asked.append(clearly)
         return 0.03
 
     monkeypatch.setattr(choose_module, "best_ridge", spy)
+    monkeypatch.setattr(choose_module, "second_order", damping)
     quantize_calibrated(b.graph(), Options(bits=4), samples=2)
     assert len(asked) == 1
     assert (asked[0] < 1) == training
+    assert (damped[0] < choose_module.DAMP) == training
