@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Tuple
 
 from graphwq.calibrate.images import channel_axis, with_images
-from graphwq.calibrate.inputs import ENOUGH, free_batches
+from graphwq.calibrate.inputs import ENOUGH, fixed_batches
 from graphwq.verify.feeds import Feeds, Sample
 from graphwq.verify.interface import Interface
 
@@ -19,8 +19,8 @@ from graphwq.verify.interface import Interface
 def missing(feeds: Feeds, interface: Interface, images: int) -> int:
     """How many made-up samples are to stand beside those of a file.
 
-    Where a graph takes any number of rows, each row is an image of its own; elsewhere a batch is
-    one image, for its rows mostly come from one.
+    Each row is an image of its own, but where the graph says how many rows it takes: such a batch
+    counts as one image, for its rows mostly come from one.
 
     Args:
         feeds: of the file.
@@ -30,8 +30,8 @@ def missing(feeds: Feeds, interface: Interface, images: int) -> int:
     pictures = _pictures(feeds)
     if not pictures:
         return 0
-    free = free_batches(interface)
-    rows = min(len(feeds.samples[0][name]) if name in free else 1 for name in pictures)
+    fixed = fixed_batches(interface)
+    rows = min(1 if name in fixed else len(feeds.samples[0][name]) for name in pictures)
     if rows * len(feeds.samples) >= ENOUGH:
         return 0
     return -(-images // rows)

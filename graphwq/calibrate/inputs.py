@@ -115,8 +115,8 @@ def one_by_one(runner: Runner, view: View, interface: Interface, feeds: Feeds) -
         feeds: of a file.
     """
     (first, *others) = feeds.samples
-    free = {one.tensor for one in interface.placeholders if not one.shape or one.shape[0] < 0}
-    rows = {name: len(value) for name, value in first.items() if name in free and value.ndim}
+    fixed = fixed_batches(interface)
+    rows = {name: len(value) for name, value in first.items() if name not in fixed and value.ndim}
     pictures = [name for name, value in first.items() if channel_axis(value) is not None]
     is_batch = pictures and rows.keys() >= set(pictures) and len(set(rows.values())) == 1
     if others or not is_batch or has_by_batch(view.main):
@@ -135,9 +135,9 @@ def one_by_one(runner: Runner, view: View, interface: Interface, feeds: Feeds) -
     return replace(feeds, samples=samples)
 
 
-def free_batches(interface: Interface) -> Set[str]:
-    """The placeholders that take any number of rows."""
-    return {one.tensor for one in interface.placeholders if one.shape and one.shape[0] < 0}
+def fixed_batches(interface: Interface) -> Set[str]:
+    """The placeholders that say how many rows they take; the others may take any number."""
+    return {one.tensor for one in interface.placeholders if one.shape and one.shape[0] >= 0}
 
 
 def halves(feeds: Feeds, interface: Interface) -> Tuple[Tuple[Sample, ...], Tuple[Sample, ...]]:
@@ -149,7 +149,7 @@ def halves(feeds: Feeds, interface: Interface) -> Tuple[Tuple[Sample, ...], Tupl
     if len(feeds.samples) > 1:
         return feeds.samples[::2], feeds.samples[1::2]
     (only,) = feeds.samples
-    free = free_batches(interface)
+    free = {one.tensor for one in interface.placeholders if one.shape and one.shape[0] < 0}
     rows = {len(value) if name in free and value.ndim else 0 for name, value in only.items()}
     if len(rows) > 1 or min(rows, default=0) < 2:
         return feeds.samples, feeds.samples

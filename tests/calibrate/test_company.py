@@ -67,6 +67,16 @@ def test_how_many(graph_rows: int, samples: int, rows: int, made_up: int) -> Non
     assert missing(_feeds(samples, rows), interface, 8) == made_up
 
 
+def test_a_placeholder_without_a_shape_counts_rows() -> None:
+    """Many images stay alone, also in the parts that they are cut into."""
+    b = GraphBuilder()
+    x = b.op("x", "Placeholder", [], dtype=("type", 1))
+    b.conv("y", x, b.const("w", random_weight((3, 3, 3, 6))))
+    for rows, made_up in ((31, 8), (40, 0)):
+        batch = Feeds(({"x:0": _feeds(1, rows).samples[0]["x:0"]},), FILE)
+        assert missing(_cut(b.graph(), batch), find_interface(b.graph()), 8) == made_up
+
+
 def test_what_is_no_picture_has_no_company() -> None:
     """Made-up vectors and feature maps tell nothing of real ones."""
     assert missing(_feeds(2, 1, 5), find_interface(_network(-1, 5)), 8) == 0
