@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any, Callable, List, NoReturn, Optional
+from typing import Any, Callable, Iterator, List, NoReturn, Optional
 
 import pytest
 from commandline import run
@@ -14,6 +14,14 @@ from graphwq.cli import inspect
 from graphwq.errors import InputError, MissingDependencyError
 
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_terminal() -> Iterator[None]:
+    """Under nohup these tests, too, would inherit that SIGHUP is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def _stops(
@@ -84,10 +92,7 @@ def test_an_ignored_signal_stays_ignored(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """As nohup wants it."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        _stops(monkeypatch, [signal.SIGHUP, signal.SIGTERM], lambda stop: stop)
-        assert run(capsys, "inspect", FIXTURES / "digits_mlp.pb").status == 143
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _stops(monkeypatch, [signal.SIGHUP, signal.SIGTERM], lambda stop: stop)
+    assert run(capsys, "inspect", FIXTURES / "digits_mlp.pb").status == 143
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
