@@ -18,10 +18,12 @@ _SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 @pytest.fixture(autouse=True)
 def _as_in_a_terminal() -> Iterator[None]:
-    """Under nohup these tests, too, would inherit that SIGHUP is ignored."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """Under nohup, or behind ``&`` in a script, signals are ignored from the start."""
+    usual = [signal.default_int_handler, signal.SIG_DFL, signal.SIG_DFL]
+    before = list(map(signal.signal, _SIGNALS, usual))
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in zip(_SIGNALS, before):
+        signal.signal(number, handler)
 
 
 def _stops(
