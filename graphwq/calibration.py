@@ -86,8 +86,6 @@ class Wishes:
 
     def beside(self, feeds: Feeds, interface: Interface) -> Tuple[Sample, ...]:
         """Made-up samples beside those of a file of few images; see ``calibrate.company``."""
-        if feeds.origin == SYNTHETIC:
-            return ()
         count = self.made_up
         if count is None:
             count = missing(feeds, interface, self.samples)
@@ -216,42 +214,51 @@ def carry_out(
             swept = Unseen(runner, view, survey.sites, compare=wishes.auto).run(plan, progress)
             made = Calibration(STORED, 0, 0, "")
             return _calibrated(graph, view, survey, swept, made, [])
-        interface = find_interface(graph, view)
+        session = _Session(runner, view, survey, find_interface(graph, view))
         try:
-            feeds = calibration_inputs(runner, view, interface, source, seed, wishes.samples)
+            feeds = session.inputs(source, seed, wishes.samples)
         except InputError as error:
             if source is not None:
                 raise
             return _uncalibrated(graph, view, survey, plan, str(error))
         if plan.calibration is not None and plan.calibration.digest != feeds.digest:
             raise InputError("the calibration inputs are not those of the plan: make a new plan")
-        swept, made_up, said = _swept(
-            runner, view, survey, interface, feeds, plan, wishes, progress
-        )
+        swept, made_up, said = _swept(session, feeds, plan, wishes, progress)
     notes = said if is_repeatable else [_MAY_DIFFER, *said]
     made = Calibration(feeds.origin, len(feeds.samples), seed, feeds.digest, made_up)
     return _calibrated(graph, view, survey, swept, made, notes)
 
 
+@dataclass(frozen=True)
+class _Session:
+    """The float graph in a session, and what is known of it."""
+
+    runner: Runner
+    view: View
+    survey: Survey
+    interface: Interface
+
+    def inputs(self, source: Optional[Union[str, Path]], seed: int, samples: int) -> Feeds:
+        return calibration_inputs(self.runner, self.view, self.interface, source, seed, samples)
+
+    def sweep(
+        self, samples: Sequence[Sample], company: Sequence[Sample] = (), compare: bool = False
+    ) -> Sweep:
+        return Sweep(self.runner, self.view, self.survey.sites, samples, company, compare)
+
+
 def _swept(
-    runner: Runner,
-    view: View,
-    survey: Survey,
-    interface: Interface,
-    feeds: Feeds,
-    plan: Plan,
-    wishes: Wishes,
-    progress: Optional[Progress],
+    session: _Session, feeds: Feeds, plan: Plan, wishes: Wishes, progress: Optional[Progress]
 ) -> Tuple[Swept, int, List[str]]:
     """Codes by feeds, how many inputs were made up beside them, and what decided."""
+    beside: Tuple[Sample, ...] = ()
     if feeds.origin != SYNTHETIC:
-        feeds = one_by_one(runner, view, interface, feeds)
-    beside = wishes.beside(feeds, interface)
-    sweep = Sweep(runner, view, survey.sites, feeds.samples, beside, wishes.auto)
-    swept = sweep.run(plan, progress)
+        feeds = one_by_one(session.runner, session.view, session.interface, feeds)
+        beside = wishes.beside(feeds, session.interface)
+    swept = session.sweep(feeds.samples, beside, wishes.auto).run(plan, progress)
     if not wishes.auto:
         return swept, len(beside), []
-    swept, note = _gate(runner, view, survey, interface, feeds, plan, swept, wishes)
+    swept, note = _gate(session, feeds, plan, swept, wishes)
     return swept, len(beside), [note]
 
 
@@ -267,14 +274,7 @@ _MAY_DIFFER = "threadpoolctl is not installed: on another number of threads code
 
 
 def _gate(
-    runner: Runner,
-    view: View,
-    survey: Survey,
-    interface: Interface,
-    feeds: Feeds,
-    plan: Plan,
-    swept: Swept,
-    wishes: Wishes,
+    session: _Session, feeds: Feeds, plan: Plan, swept: Swept, wishes: Wishes
 ) -> Tuple[Swept, str]:
     """Rounding to nearest everywhere, unless the graph's outputs are clearly nearer without.
 
@@ -284,20 +284,19 @@ def _gate(
     judged, samples = swept, feeds.samples
     if feeds.origin == SYNTHETIC:
         other = wishes.seed + _HELD_OUT_SEED
-        samples = calibration_inputs(runner, view, interface, None, other, _HELD_OUT).samples
+        samples = session.inputs(None, other, _HELD_OUT).samples
     else:
-        first, samples = halves(feeds, interface)
+        first, samples = halves(feeds, session.interface)
         if first is not samples:
-            half = replace(feeds, samples=first)
-            beside = wishes.beside(half, interface)
-            judged = Sweep(runner, view, survey.sites, first, beside, compare=True).run(plan)
-    tensors = float_outputs(runner, view.main, interface.tensors, samples[0])
-    others = [_plain(runner, view, survey, plan, ())]
+            beside = wishes.beside(replace(feeds, samples=first), session.interface)
+            judged = session.sweep(first, beside, compare=True).run(plan)
+    others = [_plain(session, plan, ())]
     if any(item.bias for item in plan.items):
-        others.append(_plain(runner, view, survey, plan, feeds.samples))
+        others.append(_plain(session, plan, feeds.samples))
+    runner, main, sites = session.runner, session.view.main, session.survey.sites
+    tensors = float_outputs(runner, main, session.interface.tensors, samples[0])
     known = [
-        output_sqnr(runner, view.main, survey.sites, tensors, samples, one.given)
-        for one in (judged, *others)
+        output_sqnr(runner, main, sites, tensors, samples, one.given) for one in (judged, *others)
     ]
     best = max(range(1, len(known)), key=lambda number: known[number])
     plain, scores = others[best - 1], (known[0], known[best])
@@ -309,15 +308,13 @@ def _gate(
     return replace(plain, outcomes=outcomes), said
 
 
-def _plain(
-    runner: Runner, view: View, survey: Survey, plan: Plan, samples: Sequence[Sample]
-) -> Swept:
+def _plain(session: _Session, plan: Plan, samples: Sequence[Sample]) -> Swept:
     """Without calibrated codes; with corrected biases where there are samples."""
     items = tuple(
         replace(item, scheme=data_free(item.scheme), bias=item.bias if samples else "")
         for item in plan.items
     )
-    return Sweep(runner, view, survey.sites, samples).run(replace(plan, items=items))
+    return session.sweep(samples).run(replace(plan, items=items))
 
 
 def _uncalibrated(graph: Graph, view: View, survey: Survey, plan: Plan, problem: str) -> Calibrated:

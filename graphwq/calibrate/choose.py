@@ -37,7 +37,7 @@ def choose(
     halves: Sequence[Sequence[Seen]],
     weight: np.ndarray,
     scheme: QuantScheme,
-    by_batch: bool = False,
+    by_batch: bool,
 ) -> QuantizedTensor:
     """Correct the target, then round it.
 

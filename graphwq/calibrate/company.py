@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Tuple
 
-from graphwq.calibrate.images import channel_axis, with_images
+from graphwq.calibrate.images import pictures, with_images
 from graphwq.calibrate.inputs import ENOUGH, fixed_batches
 from graphwq.verify.feeds import Feeds, Sample
 from graphwq.verify.interface import Interface
@@ -27,11 +27,11 @@ def missing(feeds: Feeds, interface: Interface, images: int) -> int:
         interface: of the graph.
         images: how many images the made-up samples hold together at least.
     """
-    pictures = _pictures(feeds)
-    if not pictures:
+    shown = pictures(feeds.samples[0])
+    if not shown:
         return 0
     fixed = fixed_batches(interface)
-    rows = min(1 if name in fixed else len(feeds.samples[0][name]) for name in pictures)
+    rows = min(1 if name in fixed else len(feeds.samples[0][name]) for name in shown)
     if rows * len(feeds.samples) >= ENOUGH:
         return 0
     return -(-images // rows)
@@ -45,21 +45,11 @@ def company(feeds: Feeds, seed: int, count: int) -> Tuple[Sample, ...]:
         seed: of the pictures.
         count: how many samples.
     """
-    like = replace(
-        feeds, samples=tuple(feeds.samples[n % len(feeds.samples)] for n in range(count))
-    )
-    made = [dict(sample) for sample in like.samples]
-    for name in _pictures(feeds):
+    made = [dict(feeds.samples[number % len(feeds.samples)]) for number in range(count)]
+    for name in pictures(feeds.samples[0]):
         low = min(float(sample[name].min()) for sample in feeds.samples)
         high = max(float(sample[name].max()) for sample in feeds.samples)
-        pictures = with_images(like, seed, ((low, high),)).samples
-        for sample, pictured in zip(made, pictures):
-            sample[name] = pictured[name]
+        alone = replace(feeds, samples=tuple({name: sample[name]} for sample in made))
+        for sample, pictured in zip(made, with_images(alone, seed, ((low, high),)).samples):
+            sample.update(pictured)
     return tuple(made)
-
-
-def _pictures(feeds: Feeds) -> Tuple[str, ...]:
-    """The names of the feeds that are surely images."""
-    return tuple(
-        name for name, value in feeds.samples[0].items() if channel_axis(value) is not None
-    )

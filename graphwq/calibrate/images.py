@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Tuple
 
 import numpy as np
 
 from graphwq.calibrate.ranges import RANGES, Range
 from graphwq.calibrate.scenes import scene
-from graphwq.verify.feeds import Feeds
+from graphwq.verify.feeds import Feeds, Sample
 from graphwq.verify.synthetic import grained, random_of
 
 #: Smaller arrays are no images, and from this side on an image of 1 or 3 channels shows something.
@@ -42,7 +42,7 @@ def with_images(feeds: Feeds, seed: int, ranges: Sequence[Range] = RANGES) -> Fe
         if side and number % 2 == 0:
             square = made(name, value.reshape(-1, side, side, 1), number)
             return square.reshape(value.shape)
-        axis = channel_axis(value)
+        axis = _channel_axis(value)
         if axis is None and not _is_image(value):
             return value
         random = random_of(seed, name, number)
@@ -81,7 +81,12 @@ def _is_image(value: np.ndarray) -> bool:
     return is_float and value.ndim in (3, 4) and min(value.shape[-3:-1]) >= _NOISE_SIDE
 
 
-def channel_axis(value: np.ndarray) -> Optional[int]:
+def pictures(sample: Sample) -> Tuple[str, ...]:
+    """The names of the feeds that are surely images."""
+    return tuple(name for name, value in sample.items() if _channel_axis(value) is not None)
+
+
+def _channel_axis(value: np.ndarray) -> Optional[int]:
     """The axis of the channels where an array can hold pictures, None where it cannot."""
     if value.ndim != 4 or value.dtype.kind != "f":
         return None

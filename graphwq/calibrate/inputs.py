@@ -8,7 +8,7 @@ from typing import Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
-from graphwq.calibrate.images import channel_axis, may_be_image, with_images
+from graphwq.calibrate.images import may_be_image, pictures, with_images
 from graphwq.calibrate.ranges import RANGES, Range, likely_ranges
 from graphwq.errors import InputError
 from graphwq.survey.batchnorm import has_by_batch
@@ -117,11 +117,11 @@ def one_by_one(runner: Runner, view: View, interface: Interface, feeds: Feeds) -
     (first, *others) = feeds.samples
     fixed = fixed_batches(interface)
     rows = {name: len(value) for name, value in first.items() if name not in fixed and value.ndim}
-    pictures = [name for name, value in first.items() if channel_axis(value) is not None]
-    is_batch = pictures and rows.keys() >= set(pictures) and len(set(rows.values())) == 1
+    shown = pictures(first)
+    is_batch = shown and rows.keys() >= set(shown) and len(set(rows.values())) == 1
     if others or not is_batch or has_by_batch(view.main):
         return feeds
-    count = rows[pictures[0]]
+    count = rows[shown[0]]
     parts = count if count < ENOUGH else _PARTS
     cuts = np.linspace(0, count, parts + 1).astype(int)
     samples = tuple(

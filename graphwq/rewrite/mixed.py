@@ -240,8 +240,7 @@ class Mixer:
         """The best with the widths of a menu, if anything fits."""
         free = self._widths.free
         sizes = [[*one.prices, one.site.nbytes] for one in free]
-        rest = self._widths.same(None).nbytes - sum(one.site.nbytes for one in free)
-        budget = limit - rest
+        budget = limit - self._widths.rest
         for _ in range(_TRIES):
             widths = self._allocated(sizes, budget, (*menu, MAX_BITS))
             if widths is None:

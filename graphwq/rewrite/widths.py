@@ -64,6 +64,7 @@ class Widths:
         free: those weights.
         errors: by weight, at each of WIDTHS.
         in_bytes: whether the width of a weight decides how large the file is.
+        rest: bytes of the file without the free weights.
 
     Raises:
         InputError: a pattern of the options matches no weight.
@@ -82,6 +83,7 @@ class Widths:
         self.errors: Mapping[str, Sequence[float]] = weight_errors(
             view, [(one.site, one.items[0]) for one in self.free]
         )
+        self.rest = self.same(None).nbytes - sum(one.site.nbytes for one in self.free)
 
     def _is_free(self, site: WeightSite) -> bool:
         named = rule_for(site, self._options) is not None
